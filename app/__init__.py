@@ -1,0 +1,1 @@
+"""qethics: the streaming observability processor for quantum ethics."""

@@ -1,0 +1,1 @@
+"""Benchmarks, always beside what they are compared with."""

@@ -1,0 +1,200 @@
+"""`policies/*.yaml` and `policies/rules/*.rego` to frozen core values, or an error with file and key."""
+
+import re
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import yaml
+from msgspec import Struct
+
+from app.core.catalog import TIERS, Catalog, VarianceWindow, Watch, Workload
+from app.core.evidence import BITS, Requirements
+from app.core.fidelity import Ideal
+from app.core.policy import Policy, Rule
+from app.errors import SettingError
+from detectors import REGISTRY
+
+T = TypeVar("T")
+
+#: Beside the checkout: `policies/` is data, so it is not inside a package.
+DEFAULT_DIRECTORY = Path(__file__).resolve().parent.parent / "policies"
+
+
+class _CatalogFile(Struct, frozen=True, forbid_unknown_fields=True):
+    workloads: dict[str, Workload]
+    providers: list[str]
+    backends: list[str]
+    cost_centers: dict[str, float]
+    ideals: dict[str, dict[str, float]]
+
+
+class _Closing(Struct, frozen=True, forbid_unknown_fields=True):
+    settle_seconds: float
+    grace_seconds: float
+    deadline_seconds: float
+    closed_retention_seconds: float
+    sequence_grace_seconds: float
+
+
+class _EvidenceFile(Struct, frozen=True, forbid_unknown_fields=True):
+    closing: _Closing
+    tiers: dict[str, Requirements]
+
+
+class _DetectorsFile(Struct, frozen=True, forbid_unknown_fields=True):
+    watches: dict[str, tuple[Watch, ...]]
+    variance: VarianceWindow
+
+
+class _Endpoint(Struct, frozen=True, forbid_unknown_fields=True):
+    provider: str
+    region: str
+    sensitivities: list[str]
+
+
+class _EndpointsFile(Struct, frozen=True, forbid_unknown_fields=True):
+    endpoints: dict[str, _Endpoint]
+    encrypted_sensitivities: list[str]
+
+
+class _Custom(Struct, frozen=True):
+    severity: str
+    owner: str
+    control: str
+
+
+class _Metadata(Struct, frozen=True):
+    title: str
+    custom: _Custom
+
+
+def load_catalog(directory: Path = DEFAULT_DIRECTORY) -> Catalog:
+    """Read the catalog.
+
+    Raises
+    ------
+    SettingError
+        If a file is missing or says something that cannot be used; it names the file and the key.
+    """
+    known = _read(directory / "catalog.yaml", _CatalogFile)
+    closing = _read(directory / "evidence.yaml", _EvidenceFile)
+    detection = _read(directory / "detectors.yaml", _DetectorsFile)
+    return Catalog(
+        workloads=known.workloads,
+        ideals=_ideals(directory / "catalog.yaml", known.ideals),
+        backends=frozenset(known.backends),
+        providers=frozenset(known.providers),
+        budgets=known.cost_centers,
+        requirements=_requirements(directory / "evidence.yaml", closing.tiers),
+        watches=_watches(directory / "detectors.yaml", detection.watches),
+        variance=detection.variance,
+        settle_seconds=closing.closing.settle_seconds,
+        grace_seconds=closing.closing.grace_seconds,
+        deadline_seconds=closing.closing.deadline_seconds,
+        closed_retention_seconds=closing.closing.closed_retention_seconds,
+        sequence_grace_seconds=closing.closing.sequence_grace_seconds,
+    )
+
+
+def load_policy(directory: Path = DEFAULT_DIRECTORY) -> Policy:
+    """Read and compile the rules.
+
+    Raises
+    ------
+    SettingError
+        If a rule does not parse or lacks its METADATA, or the data cannot be used.
+    """
+    modules: dict[str, str] = {}
+    rules: dict[str, Rule] = {}
+    for path in sorted((directory / "rules").glob("*.rego")):
+        if path.name.endswith("_test.rego"):
+            continue
+        modules[path.name] = path.read_text()
+        rule = _rule(path, modules[path.name])
+        if rule is not None:
+            rules[rule.name] = rule
+    if not rules:
+        raise _unusable(directory / "rules", "*.rego", "there is no rule")
+    data = msgspec.to_builtins(_read(directory / "endpoints.yaml", _EndpointsFile))
+    try:
+        return Policy(modules, rules, data)
+    except RuntimeError as error:
+        raise _unusable(directory / "rules", "*.rego", " ".join(str(error).split())) from error
+
+
+_PACKAGE = re.compile(r"^package qethics\.rules\.(\w+)$", re.MULTILINE)
+_METADATA = re.compile(r"^# METADATA\n((?:#.*\n)+)", re.MULTILINE)
+
+
+def _rule(path: Path, source: str) -> Rule | None:
+    """The rule a module declares, or None for a module that declares none."""
+    package = _PACKAGE.search(source)
+    if package is None:
+        return None
+    block = _METADATA.search(source)
+    if block is None:
+        raise _unusable(path, "METADATA", "a rule carries its METADATA in front of its package")
+    text = "\n".join(line[2:] for line in block[1].splitlines())
+    metadata = _convert(path, yaml.safe_load(text), _Metadata)
+    custom = metadata.custom
+    return Rule(
+        name=package[1], title=metadata.title, severity=custom.severity, owner=custom.owner, control=custom.control
+    )
+
+
+def _ideals(path: Path, ideals: dict[str, dict[str, float]]) -> dict[str, Ideal]:
+    prepared = {}
+    for name, distribution in ideals.items():
+        try:
+            prepared[name] = Ideal(distribution)
+        except ValueError as error:
+            raise _unusable(path, f"ideals.{name}", str(error)) from error
+    return prepared
+
+
+def _requirements(path: Path, tiers: dict[str, Requirements]) -> dict[str, Requirements]:
+    for tier in TIERS:
+        if tier not in tiers:
+            raise _unusable(path, f"tiers.{tier}", "every tier says what it requires")
+    for tier, requirements in tiers.items():
+        for name in requirements.always + requirements.quantum:
+            if name not in BITS:
+                raise _unusable(path, f"tiers.{tier}", f"there is no evidence field {name!r}")
+    return tiers
+
+
+def _watches(path: Path, watches: dict[str, tuple[Watch, ...]]) -> dict[str, tuple[Watch, ...]]:
+    for signal, watched in watches.items():
+        for watch in watched:
+            key = f"watches.{signal}"
+            if watch.detector not in REGISTRY:
+                raise _unusable(path, key, f"there is no detector {watch.detector!r}; there are {', '.join(REGISTRY)}")
+            try:
+                REGISTRY[watch.detector](**watch.parameters)
+            except (TypeError, ValueError) as error:
+                raise _unusable(path, key, str(error)) from error
+    return watches
+
+
+def _read(path: Path, kind: type[T]) -> T:
+    try:
+        document: Any = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise _unusable(path, "", error.strerror or str(error)) from error
+    except yaml.YAMLError as error:
+        raise _unusable(path, "", " ".join(str(error).split())) from error
+    return _convert(path, document, kind)
+
+
+def _convert(path: Path, document: Any, kind: type[T]) -> T:
+    try:
+        return msgspec.convert(document, kind)
+    except msgspec.ValidationError as error:
+        what, _, key = str(error).partition(" - at ")
+        raise _unusable(path, key.strip("`$."), what) from error
+
+
+def _unusable(path: Path, key: str, why: str) -> SettingError:
+    place = f"{path}: {key}" if key else str(path)
+    return SettingError(f"{place}: {why}", "correct the file, or point QETHICS_POLICIES at another directory")

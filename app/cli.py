@@ -1,0 +1,245 @@
+"""The command line: parses, calls, prints. Exit 0 good, 1 the check failed, 2 wrong use or something is missing."""
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+from app.conventions import EXIT_FAILED, EXIT_USAGE
+from app.errors import QethicsError, SettingError
+
+_INTERRUPTED: Final = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        sys.exit(options.run(options))
+    except QethicsError as error:
+        print(f"qethics: {error}", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="qethics", description="Streaming observability for quantum ethics.")
+    parser.add_argument("--version", action="version", version=f"qethics {version('qethics')}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = _command(commands, "demo", _demo, "embedded broker, worker and load in one, then a summary of every SLI")
+    demo.add_argument("--seconds", type=_positive, default=20.0, help="how long to generate load (default 20)")
+    demo.add_argument("--input", type=Path, metavar="FILE", help="publish native results of FILE instead of load")
+    demo.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    _load_options(demo)
+
+    worker = _command(commands, "worker", _worker, "one processor worker; run more to scale")
+    worker.add_argument("--bootstrap", help="Kafka brokers, host:port")
+    worker.add_argument("--web-port", type=int, help="port of the status page; 0 takes any free one")
+
+    simulate = _command(commands, "simulate", _simulate, "the load generator alone, to any Kafka")
+    simulate.add_argument("--seconds", type=_positive, default=60.0, help="how long (default 60)")
+    simulate.add_argument("--bootstrap", help="Kafka brokers, host:port")
+    simulate.add_argument("--json", action="store_true", help="print the truth as one JSON object")
+    _load_options(simulate)
+
+    publish = _command(commands, "publish", _publish, "publish recorded native results as events")
+    publish.add_argument("file", type=Path, help="JSON lines {sdk, device, circuit, result}, gzip or plain")
+    publish.add_argument("--bootstrap", help="Kafka brokers, host:port")
+    publish.add_argument("--json", action="store_true", help="print one JSON object")
+
+    topics = commands.add_parser("topics", help="topics of the deployment").add_subparsers(required=True)
+    create = _command(topics, "create", _topics_create, "create or check every topic")
+    create.add_argument("--bootstrap", help="Kafka brokers, host:port")
+    create.add_argument("--json", action="store_true", help="print one JSON object")
+
+    bench = commands.add_parser("bench", help="benchmarks, beside what they are compared with").add_subparsers(
+        required=True
+    )
+    pipeline = _command(bench, "pipeline", _bench_pipeline, "the full path from Kafka, beside its peers")
+    pipeline.add_argument("--events", type=int, default=400_000, help="events of each run (default 400000)")
+    pipeline.add_argument("--repeats", type=int, default=3, help="runs of each system; the median counts (default 3)")
+    pipeline.add_argument("--open-runs", type=int, default=1_000_000, help="open runs to hold (default 1000000)")
+    pipeline.add_argument("--json", action="store_true", help="print one JSON object")
+
+    contract = _command(commands, "contract", _contract, "write JSON Schema and AsyncAPI of the contract")
+    contract.add_argument("--check", action="store_true", help="only check that the files are current")
+    contract.add_argument("--directory", type=Path, default=Path("docs/contract"), help="where the files are")
+
+    doctor = _command(commands, "doctor", _doctor, "is every dependency there, reachable and configured")
+    doctor.add_argument("--bootstrap", help="Kafka brokers, host:port")
+    doctor.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], int], text: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _load_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rate", type=_positive, default=1000.0, help="events a second (default 1000)")
+    parser.add_argument("--scenario", default="steady", help="steady or fidelity-drift (default steady)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of everything random (default 1)")
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def _progress(text: str) -> None:
+    """A line of progress, for a person at a terminal only."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def _scenario(name: str) -> str:
+    from simulators.scenarios import SCENARIOS
+
+    if name not in SCENARIOS:
+        raise SettingError(f"there is no scenario {name!r}", f"choose one of {', '.join(SCENARIOS)}")
+    return name
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from app import demo
+
+    summary = demo.run(
+        seconds=options.seconds,
+        rate=options.rate,
+        scenario=_scenario(options.scenario),
+        seed=options.seed,
+        source=options.input,
+        say=_progress,
+    )
+    _progress("")
+    if options.json:
+        print(json.dumps(summary, allow_nan=False))
+    else:
+        print(_summary(summary))
+    return 0 if summary["complete"] else EXIT_FAILED
+
+
+def _summary(summary: dict[str, Any]) -> str:
+    from app.core.sli import SLIS
+
+    texts = {sli.id: sli.text for sli in SLIS}
+    age = summary["event_to_metric_seconds"]
+    lines = [
+        f"events in {summary['events_in']}, applied {summary['events_applied']}, duplicates {summary['duplicates']}, "
+        f"dead letters {summary['dead_letters']}, lag {summary['lag']}",
+        f"event to metric: p50 {age['p50']:.3f} s, p99 {age['p99']:.3f} s",
+        f"open runs {summary['open_runs']}, violations {summary['violations']}, drift alerts {summary['drift_alerts']}",
+        "",
+        f"{'SLI':4} {'good':>9} {'valid':>9} {'ratio':>9}  what is good",
+    ]
+    for sli, row in summary["sli"].items():
+        if row["ratio"] is None:
+            lines.append(f"{sli:4} {'-':>9} {'-':>9} {'-':>9}  {texts[sli]} ({row['reason']})")
+        else:
+            lines.append(f"{sli:4} {row['good']:9} {row['valid']:9} {row['ratio']:9.4%}  {texts[sli]}")
+    lines += ["", f"{'workload':24} {'backend':16} {'n':>7} {'fidelity':>9} {'std.err.':>9}"]
+    for row in summary["fidelity"]:
+        error = f"{row['standard_error']:9.6f}" if row["standard_error"] is not None else f"{'-':>9}"
+        lines.append(f"{row['workload']:24} {row['backend']:16} {row['n']:7} {row['mean']:9.6f} {error}")
+    return "\n".join(lines)
+
+
+def _worker(options: argparse.Namespace) -> int:
+    from app.main import run_worker
+    from app.settings import load
+
+    run_worker(load(bootstrap=options.bootstrap, web_port=options.web_port))
+    return 0
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    from app.settings import load
+    from simulators.scenarios import SCENARIOS
+    from simulators.traffic import Traffic
+
+    settings = load(bootstrap=options.bootstrap)
+    scenario = SCENARIOS[_scenario(options.scenario)]
+    traffic = Traffic(scenario, seed=options.seed, start=time.time(), rate=options.rate)
+    sent = asyncio.run(_send(settings, traffic.for_seconds(options.seconds), paced=True))
+    truth = {name: getattr(traffic.truth, name) for name in traffic.truth.__struct_fields__}
+    print(json.dumps({"sent": sent, **truth}) if options.json else f"{sent} events sent; truth: {truth}")
+    return 0
+
+
+def _publish(options: argparse.Namespace) -> int:
+    from app.adapters import read
+    from app.settings import load
+
+    sent = asyncio.run(_send(load(bootstrap=options.bootstrap), read(options.file), paced=False))
+    print(json.dumps({"sent": sent}) if options.json else f"{sent} results published")
+    return 0
+
+
+async def _send(settings: Any, messages: Any, *, paced: bool) -> int:
+    from app import kafka
+    from app.publish import publish
+
+    await kafka.ensure_topics(settings)
+    producer = await kafka.connected(kafka.producer(settings, linger_ms=5), settings)
+    try:
+        return await publish(
+            producer, messages, settings.topic, paced=paced, progress=lambda sent: _progress(f"{sent} events")
+        )
+    finally:
+        await producer.stop()
+
+
+def _topics_create(options: argparse.Namespace) -> int:
+    from app import kafka
+    from app.settings import load
+
+    outcome = asyncio.run(kafka.ensure_topics(load(bootstrap=options.bootstrap)))
+    print(json.dumps(outcome) if options.json else "\n".join(f"{topic}: {how}" for topic, how in outcome.items()))
+    return 0
+
+
+def _bench_pipeline(options: argparse.Namespace) -> int:
+    from app.bench import pipeline
+
+    report = pipeline.run(
+        events=options.events, repeats=options.repeats, open_runs=options.open_runs, say=_progress
+    )
+    _progress("")
+    print(json.dumps(report, allow_nan=False) if options.json else pipeline.table(report))
+    return 0
+
+
+def _contract(options: argparse.Namespace) -> int:
+    from app import contract
+
+    stale = contract.write(options.directory, only_check=options.check)
+    for path in stale:
+        print(f"{path} is {'not current' if options.check else 'written'}")
+    return EXIT_FAILED if options.check and stale else 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from app import doctor
+    from app.settings import load
+
+    findings = doctor.examine(load(bootstrap=options.bootstrap))
+    if options.json:
+        print(json.dumps([finding._asdict() for finding in findings]))
+    else:
+        for finding in findings:
+            print(f"{'ok ' if finding.ok else 'NOT'} {finding.what}: {finding.detail}")
+    return 0 if all(finding.ok for finding in findings) else EXIT_FAILED

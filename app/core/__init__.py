@@ -1,0 +1,1 @@
+"""The pure core: no Kafka, HTTP, clock, environment, randomness or logging."""

@@ -1,0 +1,95 @@
+"""What people decide without a developer, as frozen values: workloads, ideals, requirements, budgets, watches."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from msgspec import Struct
+
+from app.core.evidence import Requirements
+from app.core.fidelity import Ideal
+
+#: The label value of everything the catalog does not name, so that no producer can grow a metric.
+OTHER: Final = "other"
+UNKNOWN: Final = "unknown"
+TIERS: Final = ("low", "medium", "high")
+RUNTIMES: Final = ("classical", "quantum", "hybrid")
+
+
+class Workload(Struct, frozen=True):
+    """A workload: how well its decisions must be explained."""
+
+    #: The least explanation score, in [0, 1], that counts as explained.
+    explanation_floor: float
+
+
+class Watch(Struct, frozen=True):
+    """A signal bound to a detector of the registry."""
+
+    detector: str
+    parameters: Mapping[str, Any]
+
+
+class VarianceWindow(Struct, frozen=True):
+    """How the fidelity variance (M4) is judged, in observations of one stream."""
+
+    #: Observations the baseline variance is learned from.
+    baseline: int
+    #: Observations in a window.
+    size: int
+    #: The largest good ratio of window to baseline variance.
+    limit: float
+
+
+class Catalog(Struct, frozen=True):
+    """Everything the stages need to know about the deployment."""
+
+    workloads: Mapping[str, Workload]
+    ideals: Mapping[str, Ideal]
+    backends: frozenset[str]
+    providers: frozenset[str]
+    #: Cost center -> dollars an hour.
+    budgets: Mapping[str, float]
+    requirements: Mapping[str, Requirements]
+    watches: Mapping[str, tuple[Watch, ...]]
+    variance: VarianceWindow
+    #: Seconds from being complete to closing, for what is not required but on its way.
+    settle_seconds: float
+    #: Seconds from a terminal state to closing a run that is not complete.
+    grace_seconds: float
+    #: Seconds from a run's first event to closing it as abandoned, where it declares none.
+    deadline_seconds: float
+    #: Seconds the events of a closed run are remembered one by one.
+    closed_retention_seconds: float
+    #: Seconds a missing sequence number may be on its way before it counts as lost.
+    sequence_grace_seconds: float
+
+    def workload(self, name: str | None) -> str:
+        """The label of a workload."""
+        return _label(name, self.workloads)
+
+    def backend(self, name: str | None) -> str:
+        """The label of a backend."""
+        return _label(name, self.backends)
+
+    def provider(self, name: str | None) -> str:
+        """The label of a provider."""
+        return _label(name, self.providers)
+
+    def cost_center(self, name: str | None) -> str:
+        """The label of a cost center."""
+        return _label(name, self.budgets)
+
+    def floor(self, workload: str | None) -> float:
+        """The explanation floor of a workload; one that the catalog does not name must be explained perfectly."""
+        known = self.workloads.get(workload or "")
+        return known.explanation_floor if known else 1.0
+
+    def requires(self, tier: str | None) -> Requirements:
+        """What a tier requires; a run without a tier is held to the highest."""
+        return self.requirements[tier if tier in self.requirements else "high"]
+
+
+def _label(name: str | None, known: Mapping[str, Any] | frozenset[str]) -> str:
+    if name is None:
+        return UNKNOWN
+    return name if name in known else OTHER

@@ -1,0 +1,239 @@
+"""Bytes to events. A record that is no event becomes a `Rejection` with a reason; nothing here raises."""
+
+import base64
+import binascii
+import re
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+
+from app.core.events import AnyJobEvent, Result
+
+MAX_BYTES: Final = 1024 * 1024
+MAX_NESTING: Final = 64
+MAX_OUTCOMES: Final = 65_536
+#: How far ahead of the partition's clock an event may be dated, in seconds: producers' clocks differ.
+MAX_AHEAD_SECONDS: Final = 300.0
+#: Events dated before this are a unit mistake or an unset clock (2015-01-01, before any cloud quantum computer).
+EARLIEST_AT: Final = 1_420_070_400.0
+#: The bound before a partition has a clock at all (2100-01-01).
+LATEST_AT: Final = 4_102_444_800.0
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+class Reason(StrEnum):
+    """Why a record was not taken in."""
+
+    NULL_VALUE = "null_value"
+    EMPTY_VALUE = "empty_value"
+    TOO_LARGE = "too_large"
+    TOO_DEEP = "too_deep"
+    NOT_UTF8 = "not_utf8"
+    NON_FINITE = "non_finite"
+    MALFORMED_JSON = "malformed_json"
+    UNKNOWN_TYPE = "unknown_type"
+    UNKNOWN_SCHEMA_VERSION = "unknown_schema_version"
+    MISSING_FIELD = "missing_field"
+    INVALID_FIELD = "invalid_field"
+    COUNTS_MISMATCH = "counts_mismatch"
+    BAD_BITSTRING = "bad_bitstring"
+    TIME_OUT_OF_RANGE = "time_out_of_range"
+    TOO_LATE = "too_late"
+    CLOUDEVENTS = "cloudevents"
+
+
+class Rejection(msgspec.Struct, frozen=True, gc=False):
+    """A record that is no event: the reason, and a detail for the person who will look."""
+
+    reason: Reason
+    detail: str
+
+
+_JOB = msgspec.json.Decoder(AnyJobEvent)
+_RESULT = msgspec.json.Decoder(Result)
+_ANY = msgspec.json.Decoder(dict[str, Any])
+
+
+def decode_job(value: bytes | None, headers: Headers = ()) -> AnyJobEvent | Rejection:
+    """Decode the value of a `jobs` record.
+
+    Parameters
+    ----------
+    value
+        The record's value: UTF-8 JSON of at most 1 MiB, nesting at most 64.
+    headers
+        The record's headers; CloudEvents 1.0 is recognised by them.
+
+    Returns
+    -------
+    The event, or a `Rejection`. Never raises.
+    """
+    decoded = _decode(_JOB, AnyJobEvent, value, headers)
+    return decoded if isinstance(decoded, Rejection) else _checked_time(decoded)
+
+
+def decode_result(value: bytes | None, headers: Headers = ()) -> Result | Rejection:
+    """Decode the value of a `results` record. As `decode_job`; the counts must add up to the shots."""
+    decoded = _decode(_RESULT, Result, value, headers)
+    if isinstance(decoded, Rejection):
+        return decoded
+    counts = decoded.counts
+    if sum(counts.values()) != decoded.shots:
+        return Rejection(
+            Reason.COUNTS_MISMATCH, f"counts add up to {sum(counts.values())}, shots say {decoded.shots}"
+        )
+    if "".join(counts).strip("01"):
+        return Rejection(Reason.BAD_BITSTRING, "an outcome has characters other than 0 and 1")
+    if len(counts) > MAX_OUTCOMES:
+        return Rejection(Reason.INVALID_FIELD, f"{len(counts)} outcomes, at most {MAX_OUTCOMES} are taken")
+    return _checked_time(decoded)
+
+
+def _checked_time(event: Any) -> Any:
+    year = event.at.year
+    if 2015 <= year < 2100:
+        return event
+    return Rejection(Reason.TIME_OUT_OF_RANGE, f"at is in the year {year}")
+
+
+def _decode(decoder: Any, kind: Any, value: bytes | None, headers: Headers) -> Any:
+    if not value:
+        return Rejection(Reason.NULL_VALUE, "a tombstone") if value is None else Rejection(Reason.EMPTY_VALUE, "")
+    if len(value) > MAX_BYTES:
+        return Rejection(Reason.TOO_LARGE, f"{len(value)} bytes, at most {MAX_BYTES} are taken")
+    # More openings than the limit is the only way to be too deep, and counting them is far cheaper than nesting them.
+    if value.count(b"[") + value.count(b"{") > MAX_NESTING and _nesting(value) > MAX_NESTING:
+        return Rejection(Reason.TOO_DEEP, f"nesting above {MAX_NESTING}")
+    try:
+        if headers:
+            envelope = _cloudevent(value, headers)
+            if envelope is not None:
+                return msgspec.convert(envelope, kind)
+        return decoder.decode(value)
+    except _CloudEventFault as fault:
+        return Rejection(Reason.CLOUDEVENTS, str(fault))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError, ValueError) as error:
+        return _rejection_of(value, error)
+
+
+def _nesting(value: bytes) -> int:
+    """The deepest nesting of a JSON text; brackets inside strings do not count."""
+    depth = deepest = 0
+    in_string = escaped = False
+    for byte in value:
+        if in_string:
+            if escaped:
+                escaped = False
+            elif byte == 0x5C:
+                escaped = True
+            elif byte == 0x22:
+                in_string = False
+        elif byte == 0x22:
+            in_string = True
+        elif byte in (0x5B, 0x7B):
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in (0x5D, 0x7D):
+            depth -= 1
+    return deepest
+
+
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_NON_FINITE = re.compile(rb"\b(?:NaN|Infinity|nan|inf|infinity)\b")
+
+
+def _rejection_of(value: bytes, error: Exception) -> Rejection:
+    """Name what is wrong with a value that did not decode; only ever run on bad input, so it may take its time."""
+    try:
+        value.decode()
+    except UnicodeDecodeError as fault:
+        return Rejection(Reason.NOT_UTF8, f"byte {fault.start}: {fault.reason}")
+    detail = str(error)[:300]
+    if isinstance(error, msgspec.ValidationError):
+        return Rejection(_validation_reason(detail), detail)
+    if _NON_FINITE.search(_STRINGS.sub(b"", value)):
+        return Rejection(Reason.NON_FINITE, "JSON has no NaN or Infinity (RFC 8259, section 6)")
+    return Rejection(Reason.MALFORMED_JSON, detail)
+
+
+def _validation_reason(detail: str) -> Reason:
+    if "missing required field `type`" in detail or detail.endswith("`$.type`"):
+        return Reason.UNKNOWN_TYPE
+    if detail.endswith("`$.schema_version`"):
+        return Reason.UNKNOWN_SCHEMA_VERSION
+    if "missing required field" in detail:
+        return Reason.MISSING_FIELD
+    if "Number out of range" in detail:
+        return Reason.NON_FINITE
+    if detail.endswith("`$.at`"):
+        return Reason.TIME_OUT_OF_RANGE
+    return Reason.INVALID_FIELD
+
+
+# -- CloudEvents 1.0, Kafka protocol binding -----------------------------------------------------------------------
+# https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md
+
+
+class _CloudEventFault(ValueError):
+    pass
+
+
+#: CloudEvents attribute -> our field, filled in where the data leaves the field out.
+_ATTRIBUTES: Final = {"id": "event_id", "source": "producer", "subject": "run_id", "time": "at"}
+_STRUCTURED: Final = b"application/cloudevents"
+
+
+def _cloudevent(value: bytes, headers: Headers) -> dict[str, Any] | None:
+    """The event inside a CloudEvent, or None where the record is not one."""
+    named = dict(headers)
+    if (named.get("content-type") or b"").lower().startswith(_STRUCTURED):
+        return _structured(value)
+    if "ce_specversion" not in named:
+        return None
+    attributes = {
+        name.removeprefix("ce_"): text.decode() for name, text in headers if name.startswith("ce_") and text
+    }
+    return _filled(_ANY.decode(value), attributes)
+
+
+def _structured(value: bytes) -> dict[str, Any]:
+    envelope = _ANY.decode(value)
+    if "data_base64" in envelope:
+        try:
+            envelope["data"] = _ANY.decode(base64.b64decode(envelope["data_base64"], validate=True))
+        except (binascii.Error, TypeError) as error:
+            raise _CloudEventFault("data_base64 is not base64") from error
+    data = envelope.pop("data", None)
+    if not isinstance(data, dict):
+        raise _CloudEventFault("data must be a JSON object")
+    return _filled(data, {name: text for name, text in envelope.items() if isinstance(text, str)})
+
+
+def _filled(data: dict[str, Any], attributes: dict[str, str]) -> dict[str, Any]:
+    if attributes.get("specversion") != "1.0":
+        raise _CloudEventFault(f"specversion is {attributes.get('specversion')!r}, 1.0 is taken")
+    for required in ("id", "source", "type"):
+        if not attributes.get(required):
+            raise _CloudEventFault(f"the required attribute {required} is missing")
+    for attribute, field in _ATTRIBUTES.items():
+        if attribute in attributes:
+            data.setdefault(field, attributes[attribute])
+    # Reverse-DNS types end in the step's name: `io.qethics.job.submitted`.
+    data.setdefault("type", attributes["type"].rsplit(".", 1)[-1])
+    return data
+
+
+_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}\Z")
+
+
+def trace_id(headers: Headers) -> str | None:
+    """The trace id of a W3C `traceparent` header (https://www.w3.org/TR/trace-context/), 32 hex digits, or None."""
+    for name, text in headers:
+        if name in {"traceparent", "ce_traceparent"} and text:
+            found = _TRACEPARENT.match(text)
+            if found and found[1] != b"0" * 32:
+                return found[1].decode()
+    return None

@@ -1,0 +1,157 @@
+"""The evidence of a run: which fields there are, which of them a tier requires, and why one is missing."""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from msgspec import Struct
+
+from app.core import ledger
+from app.core.fidelity import ESTIMATOR
+from app.core.identity import outcome_id
+from app.core.outcomes import Evidence
+from app.core.run import Declared, Own, Results, Routing, Run
+
+SUBMITTED: Final = (*Declared.__struct_fields__, *Own.__struct_fields__)
+ROUTED: Final = ("provider", "endpoint", "region", "backend", "routed_runtime")
+RESULT: Final = (
+    "calibration_id",
+    "calibrated_at",
+    "fidelity",
+    "result_digest",
+    "result_environment_digest",
+    "result_shots",
+    "signature",
+)
+#: Every field, with the input that brings it.
+SOURCES: Final[dict[str, str]] = {
+    **dict.fromkeys(SUBMITTED, "submitted"),
+    "decision_id": "admitted",
+    "policy_revision": "admitted",
+    **dict.fromkeys(ROUTED, "routed"),
+    **dict.fromkeys(RESULT, "result"),
+    "explanation": "decision",
+    "review": "review",
+    "cost_usd": "cost",
+    "trace_id": "traceparent",
+}
+FIELDS: Final = tuple(SOURCES)
+BITS: Final = {name: 1 << index for index, name in enumerate(FIELDS)}
+
+
+def mask(names: tuple[str, ...], values: tuple[object, ...]) -> int:
+    """The bits of the fields whose value is there."""
+    return sum(BITS[name] for name, value in zip(names, values, strict=True) if value is not None)
+
+
+class Requirements(Struct, frozen=True):
+    """Which fields a run of a tier must have: always, and more when it ran on a quantum or hybrid runtime."""
+
+    always: tuple[str, ...]
+    quantum: tuple[str, ...]
+
+    def fields(self, runtime: str | None) -> tuple[str, ...]:
+        """The fields required of a run on `runtime`; an unknown runtime is held to all of them."""
+        return self.always if runtime == "classical" else self.always + self.quantum
+
+    def bits(self, runtime: str | None) -> int:
+        """The same as bits."""
+        return sum(BITS[name] for name in self.fields(runtime))
+
+
+def effective_runtime(run: Run) -> str | None:
+    """Where the run really went, or what it asked for while that is unknown."""
+    if run.routing is not None and run.routing.runtime is not None:
+        return run.routing.runtime
+    return run.declared.runtime if run.declared is not None else None
+
+
+def instant(at: float) -> str:
+    """Seconds since the epoch as RFC 3339 in UTC."""
+    return datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z")
+
+
+def collect(run_id: str, run: Run, required: tuple[str, ...], closed: str) -> Evidence:
+    """The evidence record of a run that closes now.
+
+    Parameters
+    ----------
+    run_id, run
+        The run.
+    required
+        The fields its tier requires.
+    closed
+        How it closed: ``complete``, ``incomplete`` or ``abandoned``.
+    """
+    path = ledger.steps(run.history)
+    fields = _values(run)
+    missing = {name: _reason(name, run) for name in FIELDS if fields[name] is None}
+    return Evidence(
+        evidence_id=outcome_id("evidence", run_id),
+        run_id=run_id,
+        closed=closed,
+        complete=closed == "complete",
+        fields=fields,
+        missing=missing,
+        required=required,
+        steps=[(name, instant(at)) for name, at in path],
+        illegal_transitions=ledger.illegal_transitions(path),
+    )
+
+
+def _values(run: Run) -> dict[str, Any]:
+    values: dict[str, Any] = dict.fromkeys(FIELDS)
+    for part in (run.declared, run.own):
+        if isinstance(part, Declared | Own):
+            values.update((name, getattr(part, name)) for name in part.__struct_fields__)
+    values["decision_id"] = run.decision_id
+    values["policy_revision"] = run.policy_revision
+    if run.routing is not None:
+        values.update(_routed(run.routing))
+    if run.results is not None:
+        values.update(_resulted(run.results))
+    if run.explanation is not None:
+        values["explanation"] = run.explanation
+    if run.reviewer is not None:
+        values["review"] = {"reviewer": run.reviewer, "verdict": run.review_verdict}
+    if run.present & BITS["cost_usd"]:
+        values["cost_usd"] = run.microdollars / 1e6
+    values["trace_id"] = run.trace_id
+    return values
+
+
+def _routed(routing: Routing) -> dict[str, Any]:
+    values = [getattr(routing, name) for name in Routing.__struct_fields__]
+    return dict(zip(ROUTED, values, strict=True))
+
+
+def _resulted(results: Results) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "calibration_id": results.calibration_id,
+        "calibrated_at": None if results.calibrated_at is None else instant(results.calibrated_at),
+        "result_digest": "sha256:" + results.digest.hex(),
+        "result_environment_digest": results.environment_digest,
+        "result_shots": results.shots,
+        "signature": True if results.signed else None,
+    }
+    if results.fidelity_n:
+        values["fidelity"] = {
+            "value": results.fidelity_sum / results.fidelity_n,
+            "standard_error": results.error_sum**0.5 / results.fidelity_n,
+            "estimator": ESTIMATOR,
+            "results": results.fidelity_n,
+            "shots": results.shots,
+        }
+    return values
+
+
+def _reason(name: str, run: Run) -> str:
+    """Why a field is missing: the provider does not give it, or its event never came, or came without it."""
+    if run.results is not None and run.results.not_given and name in run.results.not_given:
+        return "not given by the provider: " + run.results.not_given[name]
+    source = SOURCES[name]
+    if source == "result":
+        return "not sent" if run.results is not None else "no result arrived"
+    if source in ledger.NAMES:
+        arrived = run.steps >> ledger.NAMES.index(source) & 1
+        return "not sent" if arrived else f"no {source} event arrived"
+    return f"no {source} arrived"

@@ -1,0 +1,114 @@
+"""What a stage concludes, as values. Sinks write them down; nothing here knows where."""
+
+from typing import Any
+
+from msgspec import Struct, field
+
+from app.core.decode import Reason
+from app.core.records import Record
+
+
+class DeadLetter(Struct, frozen=True, gc=False):
+    """A record that was not taken in: the record itself, where it stood and why."""
+
+    record: Record
+    topic: str
+    partition: int
+    reason: Reason
+    detail: str
+
+
+class Violation(Struct, frozen=True, gc=False, kw_only=True):
+    """A rule of the policy was broken by a run."""
+
+    violation_id: str
+    run_id: str
+    rule: str
+    severity: str
+    owner: str
+    control: str
+    reason: str
+    policy_revision: str
+    input_digest: str
+    at: str
+
+
+class Evidence(Struct, frozen=True, gc=False, kw_only=True):
+    """What an auditor asks about one closed run. `missing` gives the reason for every field that is not there."""
+
+    evidence_id: str
+    run_id: str
+    closed: str
+    complete: bool
+    fields: dict[str, Any]
+    missing: dict[str, str]
+    required: tuple[str, ...]
+    steps: list[tuple[str, str]]
+    illegal_transitions: list[tuple[str, str]]
+
+
+class Alert(Struct, frozen=True, gc=False, kw_only=True):
+    """Something a person should see. One `fingerprint` per condition, whatever its figures."""
+
+    alert_id: str
+    fingerprint: str
+    name: str
+    severity: str
+    status: str
+    at: str
+    labels: dict[str, str]
+    summary: str
+    figures: dict[str, float]
+    run_ids: tuple[str, ...] = ()
+
+
+class Observation(Struct, frozen=True, gc=False, array_like=True):
+    """What one result says to its streams. `at` in seconds since the epoch."""
+
+    offset: int
+    at: float
+    run_id: str
+    calibration_id: str | None
+    fidelity: float | None
+    standard_error: float | None
+    queue_seconds: float | None
+    execution_seconds: float | None
+
+
+class Spending(Struct, frozen=True, gc=False, array_like=True):
+    """Money spent: when, by whom, on what; in millionths of a dollar, so that sums do not depend on order."""
+
+    offset: int
+    at: float
+    cost_center: str
+    runtime: str
+    microdollars: int
+
+
+class Pack(Struct, array_like=True):
+    """What one batch of an input partition says to one partition of the streams: a single `samples` record.
+
+    `first` and `next` delimit the batch. One record per batch and target is what lets the reader keep a single
+    position per source and still be exact: packs of one source arrive in order, whole or not at all.
+    """
+
+    topic: str
+    partition: int
+    first: int
+    next: int
+    #: (workload, backend) -> observations, by offset.
+    observations: dict[str, list[Observation]] = field(default_factory=dict)
+    spending: list[Spending] = field(default_factory=list)
+    #: producer -> its sequence numbers in the batch: int64, little-endian, sorted.
+    sequences: dict[str, bytes] = field(default_factory=dict)
+
+
+class Outcomes(Struct):
+    """Everything one batch led to."""
+
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    violations: list[Violation] = field(default_factory=list)
+    evidence: list[Evidence] = field(default_factory=list)
+    alerts: list[Alert] = field(default_factory=list)
+    #: target partition of `samples` -> its pack.
+    packs: dict[int, Pack] = field(default_factory=dict)

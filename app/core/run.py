@@ -1,0 +1,131 @@
+"""What the ledger remembers of one open run: a few hundred bytes.
+
+What runs have in common (workload, tier, endpoint, ...) is kept once and shared; what is a run's own is packed. Every
+type is array-like msgspec, so a checkpoint is one encode in C and reads back typed.
+"""
+
+from operator import attrgetter
+from typing import Final
+
+from msgspec import Struct
+
+from app.core import events
+
+
+class Declared(Struct, frozen=True, gc=False, array_like=True):
+    """What a submission says that other runs say as well."""
+
+    workload: str | None
+    purpose: str | None
+    tier: str | None
+    sensitivity: str | None
+    runtime: str | None
+    submitter: str | None
+    cost_center: str | None
+    feature: str | None
+    consent: events.Consent | None
+    encrypted: bool | None
+    code_digest: str | None
+    circuit_digest: str | None
+    environment_digest: str | None
+    shots: int | None
+    canary: bool | None
+    deadline_seconds: float | None
+
+
+class Own(Struct, frozen=True, gc=False, array_like=True):
+    """What a submission says of this run alone."""
+
+    subject_token: str | None
+    inputs_digest: str | None
+    seed: int | None
+    estimated_cost_usd: float | None
+    replay_of: str | None
+
+
+class Routing(Struct, frozen=True, gc=False, array_like=True):
+    """Where a run was sent."""
+
+    provider: str | None
+    endpoint: str | None
+    region: str | None
+    backend: str | None
+    runtime: str | None
+
+
+class Results(Struct, gc=False, array_like=True):
+    """What the results of a run add up to, whatever order they came in."""
+
+    #: Sum modulo 2^256 of the SHA-256 of every result's bytes; of one result, its SHA-256. 32 bytes, big-endian.
+    digest: bytes
+    provider: str | None
+    backend: str | None
+    calibration_id: str | None
+    calibrated_at: float | None
+    environment_digest: str | None
+    n: int = 0
+    shots: int = 0
+    fidelity_n: int = 0
+    fidelity_sum: float = 0.0
+    #: Sum of squared standard errors.
+    error_sum: float = 0.0
+    queue_seconds: float = 0.0
+    execution_seconds: float = 0.0
+    signed: bool = False
+    not_given: dict[str, str] | None = None
+
+
+class Judged(Struct, gc=False, array_like=True):
+    """A job event set aside until the run's submission says what it is judged by. `offset` is its own."""
+
+    offset: int
+    event: events.Routed | events.DecisionMade | events.Cost
+
+
+class Run(Struct, gc=False, array_like=True):
+    """One open run. Times are in seconds since the epoch, on the clock of the partition."""
+
+    closes_at: float
+    #: Bits of the evidence fields that are there (`evidence.BITS`).
+    present: int = 0
+    #: Bits of the steps that were seen (`ledger.CODES`).
+    steps: int = 0
+    #: Eight bytes of every event applied.
+    seen: bytes = b""
+    #: Nine bytes of every step.
+    history: bytes = b""
+    declared: Declared | None = None
+    own: Own | None = None
+    routing: Routing | None = None
+    results: Results | None = None
+    decision_id: str | None = None
+    policy_revision: str | None = None
+    decision_ref: str | None = None
+    decision_outcome: str | None = None
+    explanation: events.Explanation | None = None
+    acted_on: bool | None = None
+    reviewer: str | None = None
+    review_verdict: str | None = None
+    microdollars: int = 0
+    trace_id: str | None = None
+    judged: bool = False
+    violated: bool = False
+    #: Nothing that the tier requires is missing; the run closes shortly.
+    complete: bool = False
+    pending: list[Judged] | None = None
+
+
+class Closed(Struct, gc=False, array_like=True):
+    """What is kept of a closed run, so that what comes after it is recognised."""
+
+    closed_at: float
+    seen: bytes
+    declared: Declared | None
+    judged: bool
+    violated: bool
+    complete: bool
+
+
+declared_values: Final = attrgetter(*Declared.__struct_fields__)
+own_values: Final = attrgetter(*Own.__struct_fields__)
+routing_values: Final = attrgetter(*Routing.__struct_fields__)

@@ -1,0 +1,99 @@
+"""The service level indicators: one table. Valid and bad events are counted in the state of the stages.
+
+Good is valid less bad. Bad is what is counted, because a run can turn bad after it was good (a second, unauthorized
+routing) and a counter must never fall.
+
+To add an indicator, add its row here and count it in the stage that sees its events; the metrics, the status page and
+the summary follow from the table.
+"""
+
+from typing import Final, NamedTuple
+
+
+class Sli(NamedTuple):
+    """An indicator: its number, its metric stem, what splits it and what it says."""
+
+    id: str
+    name: str
+    labels: tuple[str, ...]
+    text: str
+    #: Why there is no figure, while nothing feeds the indicator yet.
+    no_source: str | None = None
+
+
+SLIS: Final = (
+    Sli("M1", "provenance_completeness", ("tier",), "closed runs with every field their tier requires"),
+    Sli(
+        "M2",
+        "reproducibility",
+        ("workload",),
+        "replays statistically equivalent to the original",
+        "no source yet: replays are not compared by this version",
+    ),
+    Sli("M3", "explainability_coverage", ("tier",), "decisions explained well enough for their workload"),
+    Sli("M4", "fidelity_variance", ("workload", "backend"), "windows whose fidelity varies no more than the limit"),
+    Sli("M5", "policy_conformance", (), "evaluated runs without a violation"),
+    Sli("M6", "authorized_routing", ("provider",), "routings to an endpoint approved for the run"),
+    Sli(
+        "M7",
+        "audit_retention",
+        ("store",),
+        "archive entries written, locked and re-read",
+        "no source yet: this version writes evidence to its topic, not to an archive",
+    ),
+    Sli(
+        "M8",
+        "incident_resolution",
+        ("severity",),
+        "incidents resolved in time",
+        "no source yet: this version takes in no incidents",
+    ),
+    Sli("M9", "spend_within_budget", ("cost_center", "runtime"), "hours of spending within the hourly budget"),
+    Sli("M10", "drift_quiet", ("signal",), "observations that raised no drift alert"),
+)
+
+#: A key of the counters: what is counted, then its label values.
+Key = tuple[str, ...]
+
+
+class Counters(dict[Key, int]):
+    """Integers by key; part of a stage's state, so exactly as durable as the rest of it."""
+
+    def __missing__(self, key: Key) -> int:
+        return 0
+
+    def judge(self, sli: str, good: bool, *labels: str) -> None:
+        """Count one valid event of an indicator, and whether it was good."""
+        self["valid", sli, *labels] += 1
+        if not good:
+            self["bad", sli, *labels] += 1
+
+
+class CounterMetric(NamedTuple):
+    """A counter that is no indicator: its key, its metric stem, its labels and what it says."""
+
+    key: str
+    name: str
+    labels: tuple[str, ...]
+    text: str
+
+
+COUNTERS: Final = (
+    CounterMetric("applied", "events_applied", ("topic",), "events taken in, once each"),
+    CounterMetric("duplicate", "duplicates", ("topic",), "repeats recognised by event_id and set aside"),
+    CounterMetric("rejected", "dead_letters", ("reason",), "records sent to the dead-letter topic"),
+    CounterMetric("late", "late_events", ("topic",), "events of a run that had already closed incomplete"),
+    CounterMetric("illegal", "illegal_transitions", (), "state changes that the transition table does not have"),
+    CounterMetric("missing", "evidence_missing", ("field",), "closed runs in which a required field was missing"),
+    CounterMetric("closed", "runs_closed", ("how",), "runs closed: complete, incomplete or abandoned"),
+    CounterMetric("violation", "policy_violations", ("rule", "severity"), "policy violations"),
+    CounterMetric("fallback", "fallbacks", (), "runs that fell back to a classical path"),
+    CounterMetric("review", "reviews", (), "human reviews"),
+    CounterMetric("no_ideal", "results_without_ideal", (), "results whose ideal distribution is unknown"),
+    CounterMetric("spend", "spend_microdollars", ("cost_center", "runtime"), "money spent, in millionths of a dollar"),
+    CounterMetric("observed", "observations", ("signal",), "observations taken in by the stream stage"),
+    CounterMetric("drift", "drift_alerts", ("signal",), "drift alerts raised"),
+    CounterMetric("lost", "events_lost", (), "sequence numbers that never arrived: gaps by producer"),
+    CounterMetric("recovered", "events_recovered", (), "sequence numbers that arrived after being declared lost"),
+    CounterMetric("non_finite", "observations_refused", ("signal",), "observations that were not finite"),
+)

@@ -1,0 +1,225 @@
+"""`qethics demo`: an embedded broker, a real worker process, the load generator or a file, and a summary."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from app import kafka
+from app.adapters import read
+from app.broker import embedded_broker, free_port
+from app.errors import EnvironmentFault
+from app.publish import publish
+from app.settings import Settings, load
+from simulators.scenarios import SCENARIOS
+from simulators.traffic import Traffic
+
+_READY_SECONDS: Final = 60.0
+_DRAIN_SECONDS: Final = 60.0
+#: How long runs that lack nothing take to close, with the clock's own resolution.
+_SETTLE_SECONDS: Final = 8.0
+
+Say = Callable[[str], None]
+
+
+class Worker:
+    """A worker process of our own, and what its pages say."""
+
+    def __init__(self, settings: Settings, log: Path) -> None:
+        self._settings = settings
+        self._log = log
+        environment = {
+            **os.environ,
+            "QETHICS_BOOTSTRAP": settings.bootstrap,
+            "QETHICS_WEB_PORT": str(settings.web_port),
+            "QETHICS_SESSION_TIMEOUT_SECONDS": str(settings.session_timeout_seconds),
+            "QETHICS_DATA_DIRECTORY": str(settings.data_directory),
+            "QETHICS_PARTITIONS": str(settings.partitions),
+        }
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "app", "worker"],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+
+    def get(self, path: str) -> bytes | None:
+        """A page of the worker; None while it does not answer with 200."""
+        url = f"http://{self._settings.web_host}:{self._settings.web_port}{path}"
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own worker on loopback
+                content: bytes = answer.read()
+                return content
+        except (urllib.error.URLError, OSError):
+            return None
+
+    def status(self) -> dict[str, Any]:
+        """The worker's status.
+
+        Raises
+        ------
+        EnvironmentFault
+            If the worker has ended.
+        """
+        content = self.get("/status.json")
+        if content is None:
+            self.check()
+            return {}
+        found: dict[str, Any] = json.loads(content)
+        return found
+
+    def check(self) -> None:
+        """Raise if the worker has ended."""
+        if self.process.poll() is not None:
+            tail = self._log.read_text(errors="replace").strip().splitlines()[-3:]
+            raise EnvironmentFault(
+                f"the worker ended with code {self.process.returncode}: {' / '.join(tail)}", f"see {self._log}"
+            )
+
+    def stop(self) -> None:
+        """Tell it to stop, and wait."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+@contextmanager
+def _worker(settings: Settings, log: Path) -> Iterator[Worker]:
+    worker = Worker(settings, log)
+    try:
+        yield worker
+    finally:
+        worker.stop()
+
+
+def run(
+    *, seconds: float, rate: float, scenario: str, seed: int, source: Path | None, say: Say
+) -> dict[str, Any]:
+    """Run the demo and return its summary.
+
+    Parameters
+    ----------
+    seconds, rate, scenario, seed
+        Of the load generator; `rate` in events a second.
+    source
+        A file of native results to publish instead.
+    say
+        Shows progress.
+
+    Raises
+    ------
+    QethicsError
+        If the broker or the worker cannot run, or the file cannot be read.
+    """
+    with tempfile.TemporaryDirectory(prefix="qethics-demo-") as directory, embedded_broker() as bootstrap:
+        settings = load(
+            bootstrap=bootstrap,
+            web_port=free_port(),
+            web_host="127.0.0.1",
+            session_timeout_seconds=6.0,
+            data_directory=directory,
+        )
+        say(f"embedded broker at {bootstrap}, status page at http://127.0.0.1:{settings.web_port}/")
+        with _worker(settings, Path(directory) / "worker.log") as worker:
+            _await_ready(worker)
+            say("worker ready")
+            return asyncio.run(_play(worker, settings, seconds, rate, scenario, seed, source, say))
+
+
+def _await_ready(worker: Worker) -> None:
+    deadline = time.monotonic() + _READY_SECONDS
+    while time.monotonic() < deadline:
+        worker.check()
+        if worker.get("/readyz") is not None:
+            return
+        time.sleep(0.1)
+    raise EnvironmentFault(f"the worker was not ready within {_READY_SECONDS:.0f} s", "try again on a quieter machine")
+
+
+async def _play(
+    worker: Worker,
+    settings: Settings,
+    seconds: float,
+    rate: float,
+    scenario: str,
+    seed: int,
+    source: Path | None,
+    say: Say,
+) -> dict[str, Any]:
+    producer = await kafka.connected(kafka.producer(settings, linger_ms=5), settings)
+    traffic = None if source else Traffic(SCENARIOS[scenario], seed=seed, start=time.time(), rate=rate)
+    messages = read(source) if source else traffic.for_seconds(seconds) if traffic else iter(())
+    began = time.monotonic()
+    try:
+        sent = await publish(producer, messages, settings.topic, paced=source is None, progress=_progress(say, seconds))
+    finally:
+        await producer.stop()
+    took = time.monotonic() - began
+    say(f"{sent} events published in {took:.1f} s; waiting for the worker to take them in")
+    summary = await _drained(worker, sent, traffic.truth.incomplete_runs if traffic else None)
+    taken = summary["events_applied"] + summary["duplicates"] + summary["dead_letters"]
+    return {
+        "events_in": sent,
+        **summary,
+        "complete": taken == sent and summary["lag"] == 0,
+        "seconds": took,
+        "scenario": None if source else scenario,
+        "source": str(source) if source else None,
+        "truth": _truth(traffic) if traffic else None,
+    }
+
+
+def _progress(say: Say, seconds: float) -> Callable[[int], None]:
+    began = last = time.monotonic()
+
+    def progress(sent: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= 1:
+            last = now
+            say(f"{now - began:3.0f} of {seconds:.0f} s: {sent} events")
+
+    return progress
+
+
+async def _drained(worker: Worker, sent: int, incomplete: int | None) -> dict[str, Any]:
+    """The status once everything sent is taken in and runs that lack nothing have closed; or after the time for it."""
+    deadline = time.monotonic() + _DRAIN_SECONDS
+    settled = None
+    while True:
+        await asyncio.sleep(0.2)
+        status = worker.status()
+        now = time.monotonic()
+        if status:
+            taken = status["events_applied"] + status["duplicates"] + status["dead_letters"]
+            done = taken >= sent and status["lag"] <= 3 * len(status["partitions"])  # heartbeats are always coming
+            if done:
+                settled = settled or now
+                if incomplete is None or status["open_runs"] <= incomplete or now - settled > _SETTLE_SECONDS:
+                    status["lag"] = max(0, sent - taken)
+                    return status
+        if now > deadline:
+            if not status:
+                raise EnvironmentFault("the worker does not answer", "try again on a quieter machine")
+            return status
+
+
+def _truth(traffic: Traffic) -> dict[str, Any]:
+    truth = traffic.truth
+    return {name: getattr(truth, name) for name in truth.__struct_fields__}

@@ -1,0 +1,149 @@
+"""How every Kafka client of this project connects, and the topics it needs."""
+
+import asyncio
+import ssl
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError
+
+from app import conventions
+from app.errors import EnvironmentFault, SettingError
+from app.settings import Settings
+
+#: A record may be 1 MiB by contract; what is larger must still get in, to be dead-lettered with its bytes.
+MAX_RECORD_BYTES: Final = 4 * 1024 * 1024
+CONNECT_SECONDS: Final = 10.0
+
+#: Settings of single topics, beyond the broker's defaults.
+TOPIC_CONFIGS: Final[dict[str, dict[str, str]]] = {
+    conventions.JOBS: {"max.message.bytes": str(MAX_RECORD_BYTES)},
+    conventions.RESULTS: {"max.message.bytes": str(MAX_RECORD_BYTES)},
+    conventions.DEAD_LETTER: {"max.message.bytes": str(MAX_RECORD_BYTES + 65_536)},
+    conventions.SAMPLES: {"max.message.bytes": str(MAX_RECORD_BYTES)},
+    conventions.CHECKPOINTS: {
+        "cleanup.policy": "compact",
+        "segment.ms": "600000",
+        "min.cleanable.dirty.ratio": "0.1",
+        "delete.retention.ms": "60000",
+    },
+}
+
+
+def client_options(settings: Settings) -> dict[str, Any]:
+    """The options that consumer, producer and admin client share: where to, and how to prove who we are.
+
+    Raises
+    ------
+    SettingError
+        If a certificate or the password file cannot be used.
+    """
+    options: dict[str, Any] = {
+        "bootstrap_servers": settings.bootstrap,
+        "security_protocol": settings.security_protocol,
+        "request_timeout_ms": int(settings.request_timeout_seconds * 1000),
+    }
+    if settings.security_protocol.endswith("SSL"):
+        options["ssl_context"] = _ssl_context(settings)
+    if settings.security_protocol.startswith("SASL") and settings.sasl_password_file is not None:
+        options["sasl_mechanism"] = settings.sasl_mechanism
+        options["sasl_plain_username"] = settings.sasl_username
+        options["sasl_plain_password"] = settings.sasl_password_file.read_text().strip()
+    return options
+
+
+def _ssl_context(settings: Settings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=settings.ssl_ca_file)
+        if settings.ssl_cert_file is not None:
+            context.load_cert_chain(settings.ssl_cert_file, settings.ssl_key_file)
+    except (ssl.SSLError, OSError) as error:
+        raise SettingError(f"TLS: {error}", "check QETHICS_SSL_CA_FILE, _CERT_FILE and _KEY_FILE") from error
+    return context
+
+
+def producer(settings: Settings, **options: Any) -> AIOKafkaProducer:
+    """A producer that reports a record as written only when every in-sync replica has it."""
+    defaults = {"acks": "all", "max_request_size": MAX_RECORD_BYTES + 131_072, "linger_ms": 0}
+    return AIOKafkaProducer(**{**client_options(settings), **defaults, **options})
+
+
+def consumer(settings: Settings, *topics: str, **options: Any) -> AIOKafkaConsumer:
+    """A consumer outside any group, from the beginning."""
+    defaults = {"group_id": None, "auto_offset_reset": "earliest", "enable_auto_commit": False}
+    return AIOKafkaConsumer(*topics, **{**client_options(settings), **defaults, **options})
+
+
+async def connected(client: Any, settings: Settings) -> Any:
+    """Start a client.
+
+    Raises
+    ------
+    EnvironmentFault
+        If no broker answers, or it refuses us.
+    """
+    try:
+        await asyncio.wait_for(client.start(), CONNECT_SECONDS)
+    except (KafkaError, OSError, TimeoutError) as error:
+        await _close(client)
+        why = "no answer" if isinstance(error, TimeoutError | KafkaConnectionError) else str(error)
+        raise EnvironmentFault(
+            f"no Kafka broker at {settings.bootstrap}: {why}",
+            "start the broker, or set QETHICS_BOOTSTRAP; `qethics demo` brings its own",
+        ) from error
+    return client
+
+
+async def _close(client: Any) -> None:
+    try:
+        await (client.close() if hasattr(client, "close") else client.stop())
+    except (KafkaError, OSError, asyncio.CancelledError):
+        return
+
+
+async def ensure_topics(settings: Settings) -> dict[str, str]:
+    """Create the topics that are missing, and check that those that exist fit.
+
+    Returns
+    -------
+    Topic -> ``created`` or ``present``.
+
+    Raises
+    ------
+    EnvironmentFault
+        If no broker answers, or a topic exists with another number of partitions.
+    """
+    admin = await connected(AIOKafkaAdminClient(**client_options(settings)), settings)
+    try:
+        present = set(await admin.list_topics())
+        wanted = {settings.topic(name): name for name in conventions.TOPICS}
+        outcome = {}
+        for topic, name in wanted.items():
+            outcome[topic] = "present" if topic in present else await _create(admin, settings, topic, name)
+        described = {entry["topic"]: entry for entry in await admin.describe_topics(list(wanted))}
+        for topic in wanted:
+            found = len(described[topic]["partitions"]) if topic in described else settings.partitions
+            if found != settings.partitions:
+                raise EnvironmentFault(
+                    f"topic {topic} has {found} partitions, {settings.partitions} are set",
+                    f"set QETHICS_PARTITIONS={found}; all topics of a deployment have one count",
+                )
+        return outcome
+    finally:
+        await _close(admin)
+
+
+async def _create(admin: AIOKafkaAdminClient, settings: Settings, topic: str, name: str) -> str:
+    new = NewTopic(topic, settings.partitions, settings.replication, topic_configs=TOPIC_CONFIGS.get(name, {}))
+    try:
+        response = await admin.create_topics([new])
+    except TopicAlreadyExistsError:
+        return "present"
+    for _, code, *message in response.topic_errors:
+        if code not in {0, TopicAlreadyExistsError.errno}:
+            raise EnvironmentFault(
+                f"topic {topic} could not be created: error {code} {message}",
+                "create it yourself, or give this user the right to",
+            )
+    return "created"

@@ -1,0 +1,249 @@
+"""The composition root: the only file that knows every room. It puts a worker together and decides nothing."""
+
+import asyncio
+import logging
+import platform
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+from aiohttp import web
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from faust.types import TP
+from prometheus_client import CollectorRegistry
+
+from app import kafka
+from app.catalog import load_catalog, load_policy
+from app.conventions import CHECKPOINTS, HEARTBEAT_HEADER
+from app.core.catalog import Catalog
+from app.core.policy import Policy
+from app.core.runs import RunStage
+from app.core.sli import SLIS
+from app.core.streams import StreamStage
+from app.errors import EnvironmentFault
+from app.settings import Settings
+from app.sinks import alerts, dead_letter, evidence, samples, violations
+from app.sinks.metrics import StageCollector
+from app.sinks.topic import BATCH_BYTES, Publisher
+from app.stream import agents
+from app.stream.checkpoint import CheckpointStore
+from app.stream.protocol import Kind
+from app.stream.shell import Shell, fail_stop
+from app.web.server import application
+from app.web.status import status
+
+log = logging.getLogger("qethics")
+
+#: The sinks that write to topics, in the order they are written. To add one: its file, and its name here.
+SINKS: Final = (dead_letter.SINK, samples.SINK, violations.SINK, evidence.SINK, alerts.SINK)
+
+
+def kinds(catalog: Catalog, policy: Policy, partitions: int) -> tuple[Kind, ...]:
+    """The stages there are. To add one: its file, and its line here."""
+    return (
+        Kind("runs", RunStage.topics, lambda partition: RunStage(catalog, policy, partitions)),
+        Kind("streams", StreamStage.topics, lambda partition: StreamStage(catalog)),
+    )
+
+
+def build_info(policy: Policy) -> dict[str, str]:
+    """What identifies this build."""
+    names = {"qethics": "version", "faust-streaming": "faust", "aiokafka": "aiokafka"}
+    found = {label: version(package) for package, label in names.items()}
+    return {**found, "python": platform.python_version(), "policy_revision": policy.revision}
+
+
+def run_worker(settings: Settings) -> None:
+    """Run one worker until it is told to stop.
+
+    Raises
+    ------
+    QethicsError
+        If it cannot begin; the error says why and what to do.
+    """
+    _quiet_libraries(settings.log_level)
+    catalog, policy = load_catalog(settings.policies), load_policy(settings.policies)
+    directory = _own_directory(settings)
+    with _bound(settings.web_host, settings.web_port) as listener:
+        asyncio.run(_Worker(settings, catalog, policy, directory, listener).run())
+
+
+class _Worker:
+    """One worker process: what it holds, in the order it is started."""
+
+    def __init__(
+        self, settings: Settings, catalog: Catalog, policy: Policy, directory: Path, listener: socket.socket
+    ) -> None:
+        self._settings = settings
+        self._catalog = catalog
+        self._policy = policy
+        self._directory = directory
+        self._listener = listener
+        self._stop = asyncio.Event()
+
+    async def run(self) -> None:
+        """Start everything, wait, stop everything."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+        settings = self._settings
+        await kafka.ensure_topics(settings)
+        async with AsyncExitStack() as stack:
+            producer = kafka.producer(settings, max_batch_size=BATCH_BYTES)
+            await kafka.connected(producer, settings)
+            stack.push_async_callback(producer.stop)
+            reader = await kafka.connected(kafka.consumer(settings, max_partition_fetch_bytes=8 * 2**20), settings)
+            stack.push_async_callback(reader.stop)
+            publisher = Publisher(producer, SINKS, settings.topic)
+            shell = self._shell(publisher, producer, reader)
+            self._app = app = agents.build(
+                group=settings.group,
+                bootstrap=settings.bootstrap,
+                directory=self._directory,
+                shell=shell,
+                conf={
+                    "broker_session_timeout": settings.session_timeout_seconds,
+                    "broker_heartbeat_interval": settings.session_timeout_seconds / 4,
+                    "broker_rebalance_timeout": settings.rebalance_timeout_seconds,
+                    "broker_request_timeout": settings.request_timeout_seconds,
+                },
+            )
+            stack.push_async_callback(await self._serve(shell, publisher))
+            app.finalize()
+            tasks = [
+                self._task(shell.run_checkpoints()),
+                self._task(shell.run_heartbeats()),
+                self._task(shell.run_watchdog(lambda: sum(self._lag().values()))),
+            ]
+            await app.start()
+            await self._stopped(app)
+            began = time.monotonic()
+            await app.stop()
+            log.info("stopped in %.1f s", time.monotonic() - began)
+            for task in tasks:
+                task.cancel()
+
+    async def _stopped(self, app: Any) -> None:
+        """Until we are told to stop. Should Faust end by itself, that is a failure."""
+        told = asyncio.ensure_future(self._stop.wait())
+        ended = asyncio.ensure_future(app.wait_until_stopped())
+        await asyncio.wait({told, ended}, return_when=asyncio.FIRST_COMPLETED)
+        if not told.done():
+            fail_stop(app._crash_reason or RuntimeError("Faust stopped by itself"))
+        ended.cancel()
+
+    @staticmethod
+    def _task(work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        task = asyncio.ensure_future(work)
+
+        def ended(task: "asyncio.Task[None]") -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                fail_stop(error)
+
+        task.add_done_callback(ended)
+        return task
+
+    def _shell(self, publisher: Publisher, producer: AIOKafkaProducer, reader: AIOKafkaConsumer) -> Shell:
+        settings = self._settings
+
+        async def beat(topic: str, partition: int) -> None:
+            await producer.send_and_wait(topic, b"{}", partition=partition, headers=[(HEARTBEAT_HEADER, b"1")])
+
+        async def commit(offsets: dict[TP, int]) -> None:
+            await self._app.consumer._commit(offsets)
+
+        async def beginnings(tps: Iterable[TP]) -> dict[TP, int]:
+            found = await self._app.consumer.earliest_offsets(*tps)
+            return {TP(tp.topic, tp.partition): offset for tp, offset in found.items()}
+
+        return Shell(
+            kinds=kinds(self._catalog, self._policy, settings.partitions),
+            sinks=publisher,
+            store=CheckpointStore(producer, reader, settings.topic(CHECKPOINTS)),
+            commit=commit,
+            beginnings=beginnings,
+            beat=beat,
+            topic=settings.topic,
+            client_options=kafka.client_options(settings),
+            consumer_options={
+                "max_poll_records": settings.max_poll_records,
+                "session_timeout_ms": int(settings.session_timeout_seconds * 1000),
+                "heartbeat_interval_ms": int(settings.session_timeout_seconds * 250),
+                "rebalance_timeout_ms": int(settings.rebalance_timeout_seconds * 1000),
+                "max_poll_interval_ms": 300_000,
+                "fetch_max_wait_ms": 100,
+                "max_partition_fetch_bytes": kafka.MAX_RECORD_BYTES,
+            },
+            checkpoint_seconds=settings.checkpoint_seconds,
+            heartbeat_seconds=settings.heartbeat_seconds,
+            stall_seconds=settings.stall_seconds,
+        )
+
+    def _lag(self) -> dict[tuple[str, int], int]:
+        """Records of each (topic, partition) that we hold and have not applied."""
+        consumer = self._app.consumer
+        waiting = {}
+        for unit in list(self._app.shell.units.values()):
+            for name, position in unit.positions.items():
+                end = consumer.highwater(TP(self._settings.topic(name), unit.partition))
+                waiting[name, unit.partition] = max(0, (end or 0) - position)
+        return waiting
+
+    async def _serve(self, shell: Shell, publisher: Publisher) -> Callable[[], Any]:
+        """Start the pages; returns what stops them."""
+        build = build_info(self._policy)
+        registry = CollectorRegistry()
+        registry.register(StageCollector(shell, publisher, self._lag, self._catalog, self._policy.rules, build))
+        names = {sli.id: sli.text for sli in SLIS}
+        pages = application(registry, lambda: status(shell, self._lag(), build), lambda: names)
+        runner = web.AppRunner(pages, access_log=None)
+        await runner.setup()
+        await web.SockSite(runner, self._listener).start()
+        log.info("status page at http://%s:%d/", *self._listener.getsockname()[:2])
+        return runner.cleanup
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A listening socket; bound before anything else is started, so that a taken port is known at once."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(64)
+    except OSError as error:
+        listener.close()
+        raise EnvironmentFault(
+            f"cannot listen on {host}:{port}: {error.strerror}",
+            "end what uses the port, or set QETHICS_WEB_PORT (--web-port) to another; 0 takes any free one",
+        ) from error
+    return listener
+
+
+def _own_directory(settings: Settings) -> Path:
+    """The directory of this worker, made and known to be writable."""
+    directory = settings.data_directory / f"worker-{settings.web_port}"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe = directory / ".writable"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise EnvironmentFault(
+            f"cannot write to {directory}: {error.strerror}",
+            "make it writable, or set QETHICS_DATA_DIRECTORY to a directory that is",
+        ) from error
+    return directory
+
+
+def _quiet_libraries(level: str) -> None:
+    """One line a message on standard error; libraries speak up only when something is wrong."""
+    logging.basicConfig(
+        level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )
+    for name in ("aiokafka", "faust", "mode", "kafka"):
+        logging.getLogger(name).setLevel(logging.ERROR)

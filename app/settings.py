@@ -1,0 +1,138 @@
+"""Settings: frozen, from the environment and an optional TOML file, checked once. Only this file reads the environment.
+
+Every setting is `QETHICS_` and its name in capitals; the file named by `QETHICS_CONFIG` holds the same names in lower
+case. The environment wins. A secret is named by file (`..._FILE`), so it is never in the environment of a process.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from app.catalog import DEFAULT_DIRECTORY
+from app.conventions import TOPIC_PREFIX
+from app.errors import SettingError
+
+PREFIX: Final = "QETHICS_"
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Positive = Annotated[float, Meta(gt=0)]
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything a process may be told. Times in seconds."""
+
+    #: Kafka brokers: host:port, comma separated.
+    bootstrap: str = "127.0.0.1:9092"
+    #: Consumer group of the workers.
+    group: Annotated[str, Meta(min_length=1, max_length=200)] = "qethics"
+    topic_prefix: Annotated[str, Meta(max_length=100, pattern=r"^[a-zA-Z0-9._-]*$")] = TOPIC_PREFIX
+    #: Partitions of every topic this project creates.
+    partitions: Annotated[int, Meta(ge=1, le=1024)] = 4
+    replication: Annotated[int, Meta(ge=1, le=16)] = 1
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    ssl_ca_file: Path | None = None
+    ssl_cert_file: Path | None = None
+    ssl_key_file: Path | None = None
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    sasl_username: str | None = None
+    sasl_password_file: Path | None = None
+    session_timeout_seconds: Annotated[float, Meta(ge=1, le=300)] = 10.0
+    rebalance_timeout_seconds: Annotated[float, Meta(ge=1, le=600)] = 30.0
+    request_timeout_seconds: Annotated[float, Meta(ge=1, le=600)] = 40.0
+    #: Records of one poll, over all partitions.
+    max_poll_records: Annotated[int, Meta(ge=1, le=100_000)] = 2000
+    #: The least time between two checkpoints of one partition.
+    checkpoint_seconds: Positive = 2.0
+    #: Time between two heartbeats of one partition: the resolution of the clock.
+    heartbeat_seconds: Positive = 1.0
+    #: With records waiting and none taken in for this long, the worker ends itself to be restarted.
+    stall_seconds: Positive = 120.0
+    web_host: str = "127.0.0.1"
+    web_port: Port = 6066
+    #: Where a worker keeps what it must keep on disk.
+    data_directory: Path = Path("var")
+    #: The directory of catalog, rules and the rest of what people decide.
+    policies: Path = DEFAULT_DIRECTORY
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    def topic(self, name: str) -> str:
+        """The full name of a topic."""
+        return self.topic_prefix + name
+
+
+def load(environment: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
+    """Read the settings.
+
+    Parameters
+    ----------
+    environment
+        Where `QETHICS_...` variables are looked up.
+    overrides
+        Settings given on the command line; they win. None means not given.
+
+    Raises
+    ------
+    SettingError
+        If a setting is unknown, of the wrong type or out of range; it names the setting.
+    """
+    values: dict[str, Any] = {}
+    config = environment.get(PREFIX + "CONFIG")
+    if config is not None:
+        values.update(_file(Path(config)))
+    for name, text in environment.items():
+        if name.startswith(PREFIX) and name not in {PREFIX + "CONFIG"} and not name.startswith(PREFIX + "TEST_"):
+            values[name.removeprefix(PREFIX).lower()] = text
+    values.update({name: value for name, value in overrides.items() if value is not None})
+    try:
+        settings = msgspec.convert(values, Settings, strict=False, dec_hook=_path)
+    except msgspec.ValidationError as error:
+        raise _refused(str(error)) from error
+    _check(settings)
+    return settings
+
+
+def _path(kind: type, value: Any) -> Any:
+    if kind is Path and isinstance(value, str | Path):
+        return Path(value)
+    raise ValueError(f"Expected `{kind.__name__}`, got `{type(value).__name__}`")
+
+
+def _file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise SettingError(f"{PREFIX}CONFIG={path}: {error.strerror}", "name a readable TOML file") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingError(f"{path}: {error}", "correct the TOML") from error
+
+
+def _refused(message: str) -> SettingError:
+    what, _, path = message.partition(" - at `$.")
+    if not path and "unknown field" in what:
+        path = what.split("`")[1]
+    name = path.strip("`")
+    return SettingError(f"{PREFIX}{name.upper()}: {what}", "correct the setting; docs/settings.md lists them all")
+
+
+def _check(settings: Settings) -> None:
+    if settings.security_protocol.startswith("SASL"):
+        for name in ("sasl_username", "sasl_password_file"):
+            if getattr(settings, name) is None:
+                raise SettingError(
+                    f"{PREFIX}{name.upper()} is not set, but the protocol is {settings.security_protocol}",
+                    "set it, or choose another QETHICS_SECURITY_PROTOCOL",
+                )
+    for name in ("ssl_ca_file", "ssl_cert_file", "ssl_key_file", "sasl_password_file"):
+        path = getattr(settings, name)
+        if path is not None and not path.is_file():
+            raise SettingError(f"{PREFIX}{name.upper()}: there is no file {path}", "name an existing file")
+    if settings.session_timeout_seconds > settings.request_timeout_seconds:
+        raise SettingError(
+            f"{PREFIX}SESSION_TIMEOUT_SECONDS is above {PREFIX}REQUEST_TIMEOUT_SECONDS",
+            "requests must outlast the session",
+        )

@@ -1,0 +1,1 @@
+"""One outcome consumer a file. A sink translates; it never decides."""

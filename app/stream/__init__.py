@@ -1,0 +1,1 @@
+"""The stream shell: delivery, positions and durability. It holds no domain nouns."""

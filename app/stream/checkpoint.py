@@ -1,0 +1,160 @@
+"""Checkpoints in a compacted Kafka topic: state and positions together, in pieces, with a manifest last.
+
+A checkpoint of one stage and partition is a run of pieces, each under a key of its own, then a manifest that names
+them. Only what a manifest names counts, so a checkpoint that was cut short is as if it had never been begun. Pieces are
+never overwritten; when a newer manifest is durable, the older one's pieces are deleted with tombstones. A worker that
+lost its partitions without noticing writes checkpoints that are old but consistent in themselves: restoring one costs
+time, never correctness.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Final
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from msgspec import Struct
+
+#: Below the 1 MiB that brokers take by default.
+PIECE_BYTES: Final = 900_000
+_MANIFEST: Final = b"/manifest"
+_LOOK_BACK: Final = (64, 4_096, 262_144)
+_READ_SECONDS: Final = 60.0
+
+
+class Manifest(Struct, frozen=True):
+    """What a checkpoint consists of. `digest` is the SHA-256 of the state."""
+
+    checkpoint: str
+    positions: dict[str, int]
+    #: Offset of the first piece in the checkpoint topic; -1 without pieces.
+    first: int
+    pieces: int
+    size: int
+    digest: str
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that its manifest promises cannot be read."""
+
+
+class CheckpointStore:
+    """Checkpoints in one topic; partition p of it holds those of partition p of the inputs.
+
+    Parameters
+    ----------
+    producer
+        Started; `acks=all`.
+    consumer
+        Started; outside any group. Used for nothing else.
+    topic
+        Full name of the checkpoint topic.
+    """
+
+    def __init__(self, producer: AIOKafkaProducer, consumer: AIOKafkaConsumer, topic: str) -> None:
+        self._producer = producer
+        self._consumer = consumer
+        self._topic = topic
+        self._reading = asyncio.Lock()
+        self._previous: dict[tuple[str, int], Manifest] = {}
+
+    async def write(self, name: str, partition: int, positions: Mapping[str, int], state: bytes) -> None:
+        """Write a checkpoint and return when it is durable.
+
+        Raises
+        ------
+        aiokafka.errors.KafkaError
+            If the broker does not take it.
+        """
+        checkpoint = uuid.uuid4().hex
+        first = -1
+        for index, start in enumerate(range(0, len(state), PIECE_BYTES)):
+            piece = state[start : start + PIECE_BYTES]
+            written = await self._producer.send_and_wait(
+                self._topic, piece, key=_piece_key(name, checkpoint, index), partition=partition
+            )
+            first = written.offset if index == 0 else first
+        pieces = -(-len(state) // PIECE_BYTES)
+        manifest = Manifest(checkpoint, dict(positions), first, pieces, len(state), sha256(state).hexdigest())
+        await self._producer.send_and_wait(
+            self._topic, msgspec.msgpack.encode(manifest), key=name.encode() + _MANIFEST, partition=partition
+        )
+        await self._delete(name, partition, self._previous.get((name, partition)))
+        self._previous[name, partition] = manifest
+
+    async def _delete(self, name: str, partition: int, manifest: Manifest | None) -> None:
+        if manifest is not None:
+            for index in range(manifest.pieces):
+                key = _piece_key(name, manifest.checkpoint, index)
+                await self._producer.send(self._topic, None, key=key, partition=partition)
+
+    async def read(self, name: str, partition: int) -> tuple[dict[str, int], bytes] | None:
+        """The positions and the state of the last complete checkpoint, or None where there is none.
+
+        Raises
+        ------
+        CheckpointError
+            If the manifest is there and its pieces are not.
+        """
+        async with self._reading:
+            tp = TopicPartition(self._topic, partition)
+            self._consumer.assign([tp])
+            begin = (await self._consumer.beginning_offsets([tp]))[tp]
+            end = (await self._consumer.end_offsets([tp]))[tp]
+            manifest = await self._last_manifest(tp, name, begin, end)
+            if manifest is None:
+                return None
+            state = await self._pieces(tp, name, manifest, end)
+        self._previous[name, partition] = manifest
+        return dict(manifest.positions), state
+
+    async def _last_manifest(self, tp: TopicPartition, name: str, begin: int, end: int) -> Manifest | None:
+        """The last manifest, looked for from the end in growing steps: a checkpoint's last record is its manifest."""
+        key = name.encode() + _MANIFEST
+        for step in (*_LOOK_BACK, end):
+            start = max(begin, end - step)
+            found = None
+            async for record in self._records(tp, start, end):
+                if record.key == key and record.value:
+                    found = record.value
+            if found is not None:
+                return msgspec.msgpack.decode(found, type=Manifest)
+            if start == begin:
+                break
+        return None
+
+    async def _pieces(self, tp: TopicPartition, name: str, manifest: Manifest, end: int) -> bytes:
+        wanted = {_piece_key(name, manifest.checkpoint, index): index for index in range(manifest.pieces)}
+        pieces: dict[int, bytes] = {}
+        if wanted:
+            async for record in self._records(tp, manifest.first, end):
+                index = wanted.get(record.key or b"")
+                if index is not None and record.value is not None:
+                    pieces[index] = record.value
+                if len(pieces) == len(wanted):
+                    break
+        state = b"".join(pieces[index] for index in sorted(pieces))
+        if len(state) != manifest.size or sha256(state).hexdigest() != manifest.digest:
+            raise CheckpointError(f"checkpoint {manifest.checkpoint} of {name}/{tp.partition} is not complete")
+        return state
+
+    async def _records(self, tp: TopicPartition, start: int, end: int):  # type: ignore[no-untyped-def]
+        """The records of [start, end), as long as there are any: compaction and markers leave holes."""
+        if start >= end:
+            return
+        self._consumer.seek(tp, start)
+        deadline = asyncio.get_running_loop().time() + _READ_SECONDS
+        while await self._consumer.position(tp) < end:
+            if asyncio.get_running_loop().time() > deadline:
+                raise CheckpointError(f"reading {tp.topic}/{tp.partition} took more than {_READ_SECONDS:.0f} s")
+            for records in (await self._consumer.getmany(tp, timeout_ms=500)).values():
+                for record in records:
+                    if record.offset >= end:
+                        return
+                    yield record
+
+
+def _piece_key(name: str, checkpoint: str, index: int) -> bytes:
+    return f"{name}/{checkpoint}/{index}".encode()

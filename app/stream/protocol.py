@@ -1,0 +1,52 @@
+"""What the shell asks of the rooms it connects. No domain nouns here: records, stages, outcomes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+
+class Batch(NamedTuple):
+    """Consecutive records of one partition; the same shape as `app.core.records.Batch`."""
+
+    topic: str
+    partition: int
+    first: int
+    next: int
+    records: Sequence[Any]
+
+
+class Stage(Protocol):
+    """A pure state machine over the logs of one partition number."""
+
+    def apply(self, batch: Any) -> Any:
+        """Take in a batch; returns outcomes, which the shell does not look into."""
+
+    def snapshot(self) -> bytes:
+        """The whole state."""
+
+    def restore(self, snapshot: bytes) -> None:
+        """Continue from a state."""
+
+
+class Kind(NamedTuple):
+    """A kind of stage: the topics it reads, and how one is made for a partition."""
+
+    name: str
+    topics: tuple[str, ...]
+    build: Callable[[int], Stage]
+
+
+class Sinks(Protocol):
+    """Where outcomes go."""
+
+    async def write(self, partition: int, outcomes: Any) -> None:
+        """Returns when everything is durable; raises if that cannot be had."""
+
+
+class Store(Protocol):
+    """Where checkpoints are kept."""
+
+    async def write(self, name: str, partition: int, positions: Mapping[str, int], state: bytes) -> None:
+        """Returns when the checkpoint is durable."""
+
+    async def read(self, name: str, partition: int) -> tuple[dict[str, int], bytes] | None:
+        """The last complete checkpoint, or None."""

@@ -1,0 +1,132 @@
+"""Faust's Kafka transport, handing each fetched run of one partition to the agent as one `Batch`.
+
+What is overridden and why (`docs/architecture.md`, "Why not stock Faust"); every override is held by a contract test
+against the pinned version:
+
+* `getmany`: one message for each partition and poll, instead of one for each record.
+* `_new_offset`: the offset to commit is the durable one of the shell, not what was acknowledged.
+* `_add_gap`: acknowledgements are not used, so there are no gaps to keep.
+* `perform_seek`: restores the state and continues at the state's own position, not at the committed one.
+* `on_partitions_revoked`: whatever was fetched before is void.
+* the thread's `_create_worker_consumer`: connects as all clients here do, and assigns equal partition numbers of all
+  topics to the same worker.
+* the producer's `_settings_auth`: connects as all clients here do.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Any, Protocol, cast
+
+import aiokafka
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from app.stream.protocol import Batch
+
+SCHEME = "batch"
+
+
+class Host(Protocol):
+    """What the transport needs of the shell; it is found as `app.shell`."""
+
+    client_options: dict[str, Any]
+    consumer_options: dict[str, Any]
+
+    async def restore(self, assigned: set[TP]) -> dict[TP, int]: ...
+    def durable(self, tp: TP) -> int | None: ...
+    def fail(self, error: BaseException) -> None: ...
+
+
+class BatchConsumerThread(driver.AIOKafkaConsumerThread):
+    """The thread that talks to Kafka."""
+
+    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
+        conf = self.app.conf
+        host = cast(Host, cast(Any, self.app).shell)
+        # With one partition count and one subscription for all members, Range gives partition p of every topic to
+        # the same member, which a stage over two topics needs.
+        self._assignor = RangePartitionAssignor
+        return aiokafka.AIOKafkaConsumer(
+            client_id=conf.broker_client_id,
+            group_id=conf.id,
+            partition_assignment_strategy=[RangePartitionAssignor],
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            **host.consumer_options,
+            **host.client_options,
+        )
+
+
+class BatchConsumer(driver.Consumer):
+    """A consumer whose messages are batches."""
+
+    #: Moves with every rebalance and seek; a fetch that was under way meanwhile is void.
+    _epoch = 0
+
+    @property
+    def _host(self) -> Host:
+        return cast(Host, cast(Any, self.app).shell)
+
+    def _new_consumer_thread(self) -> BatchConsumerThread:
+        return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
+        """Fetch, and yield one message for each partition."""
+        epoch = self._epoch
+        records, _ = await self._wait_next_records(timeout)
+        if not records or self.should_stop:
+            return
+        for tp, run in records.items():
+            if epoch != self._epoch or not self.flow_active:
+                # Dropped, and fetched again: `perform_seek` has set, or will set, the position of every partition.
+                return
+            self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
+            run_list = list(run)
+            last = run_list[-1]
+            message = self._to_message(tp, last)
+            message.value = Batch(tp.topic, tp.partition, run_list[0].offset, last.offset + 1, run_list)  # type: ignore[assignment]
+            yield tp, message
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        return
+
+    def _new_offset(self, tp: TP) -> int | None:
+        self._acked[tp].clear()
+        self._acked_index[tp].clear()
+        return self._host.durable(tp)
+
+    async def perform_seek(self) -> None:
+        """Restore the state of what is assigned and continue where that state ends."""
+        try:
+            rebalances = self.app.rebalancing_count
+            positions = await self._host.restore(set(self.assignment()))
+            if self.app.rebalancing_count != rebalances:
+                return  # the next rebalance seeks for itself
+            self._epoch += 1
+            if positions:
+                await self.seek_wait(positions)
+            self._epoch += 1
+        except Exception as error:  # Faust would swallow it and go on with no state at all
+            self._host.fail(error)
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Void what was fetched, then let the application take leave of its partitions."""
+        self._epoch += 1
+        await super().on_partitions_revoked(revoked)
+
+
+class BatchProducer(driver.Producer):
+    """Faust's own producer; it sends nothing here, but it must be able to connect."""
+
+    def _settings_auth(self) -> dict[str, Any]:
+        host = cast(Host, cast(Any, self.app).shell)
+        names = ("security_protocol", "ssl_context", "sasl_mechanism", "sasl_plain_username", "sasl_plain_password")
+        return {name: host.client_options[name] for name in names if name in host.client_options}
+
+
+class BatchTransport(driver.Transport):
+    """The transport behind the URL scheme `batch`."""
+
+    Consumer = BatchConsumer
+    Producer = BatchProducer

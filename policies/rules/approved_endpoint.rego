@@ -1,0 +1,41 @@
+# METADATA
+# scope: package
+# title: Runs go to approved endpoints
+# description: The endpoint is in the endpoint list, with its provider and region, and approved for the run's sensitivity.
+# authors: [Governance board]
+# custom:
+#   severity: critical
+#   owner: platform
+#   control: QE-ROUTE-1
+package qethics.rules.approved_endpoint
+
+import rego.v1
+
+deny contains "the routing names no endpoint" if not is_string(input.routing.endpoint)
+
+deny contains "the run does not say how sensitive its data is" if not is_string(input.run.sensitivity)
+
+deny contains reason if {
+	is_string(input.routing.endpoint)
+	not data.endpoints[input.routing.endpoint]
+	reason := sprintf("endpoint %s is not approved", [input.routing.endpoint])
+}
+
+deny contains reason if {
+	endpoint := data.endpoints[input.routing.endpoint]
+	is_string(input.run.sensitivity)
+	not input.run.sensitivity in endpoint.sensitivities
+	reason := sprintf("endpoint %s is not approved for %s data", [input.routing.endpoint, input.run.sensitivity])
+}
+
+deny contains reason if {
+	endpoint := data.endpoints[input.routing.endpoint]
+	input.routing.provider != endpoint.provider
+	reason := sprintf("endpoint %s does not belong to provider %v", [input.routing.endpoint, input.routing.provider])
+}
+
+deny contains reason if {
+	endpoint := data.endpoints[input.routing.endpoint]
+	input.routing.region != endpoint.region
+	reason := sprintf("endpoint %s is not in region %v", [input.routing.endpoint, input.routing.region])
+}

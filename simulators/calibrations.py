@@ -1,0 +1,72 @@
+"""Noise figures of real devices: medians over the qubits and gates of published calibration snapshots."""
+
+import json
+from importlib.resources import files
+from statistics import median
+from typing import Any, Final
+
+from msgspec import Struct
+
+#: Where the figures come from; see `data/README.md`.
+SOURCE: Final = "calibrations.json"
+#: Gate names of two-qubit entangling gates in IBM calibrations.
+_TWO_QUBIT: Final = frozenset({"cx", "cz", "ecr"})
+_ONE_QUBIT: Final = frozenset({"sx", "x", "u2"})
+#: Gate durations in microseconds, typical of the architecture (the snapshots kept here carry none).
+ONE_QUBIT_US: Final = 0.035
+TWO_QUBIT_US: Final = 0.3
+
+
+class Calibration(Struct, frozen=True):
+    """What a device's qubits and gates are like on the median.
+
+    Times in microseconds, errors as probabilities in [0, 1].
+    """
+
+    backend: str
+    updated_at: str
+    t1_us: float
+    t2_us: float
+    p1_given_0: float
+    p0_given_1: float
+    one_qubit_error: float
+    two_qubit_error: float
+
+    @property
+    def id(self) -> str:
+        """The calibration's id: device and time."""
+        return f"{self.backend}@{self.updated_at}"
+
+
+def summarize(snapshot: dict[str, Any]) -> Calibration:
+    """The medians of one calibration snapshot.
+
+    Parameters
+    ----------
+    snapshot
+        `backend`, `updated_at`, `qubits` [{t1_us, t2_us, p0_given_1, p1_given_0}], `gates` [[name, qubits, error, ...]].
+    """
+
+    def qubit(name: str) -> float:
+        return median(entry[name] for entry in snapshot["qubits"] if entry.get(name) is not None)
+
+    def gate(names: frozenset[str]) -> float:
+        # An error of 1 is IBM's mark of a gate that is switched off, not a measurement.
+        return median(error for name, _, error, *_ in snapshot["gates"] if name in names and error and error < 1)
+
+    return Calibration(
+        backend=snapshot["backend"],
+        updated_at=snapshot["updated_at"],
+        t1_us=qubit("t1_us"),
+        t2_us=qubit("t2_us"),
+        p1_given_0=qubit("p1_given_0"),
+        p0_given_1=qubit("p0_given_1"),
+        one_qubit_error=gate(_ONE_QUBIT),
+        two_qubit_error=gate(_TWO_QUBIT),
+    )
+
+
+def load() -> dict[str, Calibration]:
+    """The calibrations that ship with the package, by backend."""
+    text = files("simulators").joinpath("data", SOURCE).read_text()
+    return {entry["backend"]: Calibration(**entry) for entry in json.loads(text)}
