@@ -27,7 +27,7 @@ from simulators.traffic import Traffic
 _READY_SECONDS: Final = 60.0
 _DRAIN_SECONDS: Final = 60.0
 #: How long runs that lack nothing take to close, with the clock's own resolution.
-_SETTLE_SECONDS: Final = 8.0
+_SETTLE_SECONDS: Final = 12.0
 
 Say = Callable[[str], None]
 

@@ -14,7 +14,7 @@ _NOT_GIVEN = {
 
 
 def adapt(native: Native) -> dict[str, Any]:
-    """One result of the contract from one Qiskit result with a single experiment.
+    """One result of the contract from one experiment of a Qiskit job; the job is the run.
 
     Parameters
     ----------
@@ -25,9 +25,10 @@ def adapt(native: Native) -> dict[str, Any]:
     if not result["success"]:
         raise AdapterError(f"the job did not succeed: {result.get('status')}")
     experiment = result["results"][0]
+    number = result.get("experiment_index", 0)
     bits = experiment["header"]["memory_slots"]
     return {
-        "event_id": f"qiskit-{result['job_id']}",
+        "event_id": f"qiskit-{result['job_id']}-{number}",
         "run_id": f"qiskit-{result['job_id']}",
         "at": result["date"] if result["date"].endswith("Z") else result["date"] + "Z",
         "workload": native.circuit,

@@ -83,7 +83,7 @@ class Judged(Struct, gc=False, array_like=True):
 
 
 class Run(Struct, gc=False, array_like=True):
-    """One open run. Times are in seconds since the epoch, on the clock of the partition."""
+    """One open run. `closes_at` is in seconds watched (`RunStage.time`)."""
 
     closes_at: float
     #: Bits of the evidence fields that are there (`evidence.BITS`).

@@ -41,9 +41,9 @@ from app.core.sequences import packed
 from app.core.sli import Counters
 
 VERSION: Final = 1
-#: The largest step of the clock that counts as time seen. Longer steps are the processor's own absence, and no run is
+#: The most that one heartbeat moves the stage's time. What is beyond it is the processor's own absence, and no run is
 #: closed for time that nobody watched.
-MAX_STEP_SECONDS: Final = 10.0
+MAX_STEP_SECONDS: Final = 1.5
 _SHARED: Final = 65_536
 _DIGEST_MODULUS: Final = 1 << 256
 _NO_RESULT: Final = frozenset({"rejected", "failed", "timed_out"})
@@ -53,6 +53,7 @@ class _State(Struct):
     version: int
     clocks: dict[str, float]
     now: float
+    time: float
     runs: dict[str, Run]
     closed: dict[str, Closed]
     forgotten: list[bytes]
@@ -84,7 +85,10 @@ class RunStage:
         self._policy = policy
         self._partitions = partitions
         self.clocks = dict.fromkeys(self.topics, 0.0)
+        #: What both clocks have reached, seconds since the epoch; 0 before the first heartbeats.
         self.now = 0.0
+        #: Seconds watched: `now`, less the time that nobody watched. Runs are due by it.
+        self.time = 0.0
         self.runs: dict[str, Run] = {}
         self.closed: dict[str, Closed] = {}
         self.counters = Counters()
@@ -135,7 +139,7 @@ class RunStage:
             subject.steps |= 1 << code
             subject.history += ledger.entry(code, event.at.timestamp())
             if 1 << code & ledger.TERMINAL_BITS and not subject.complete:
-                self._schedule(event.run_id, subject, self.clocks[JOBS] + self._catalog.grace_seconds)
+                self._schedule(event.run_id, subject, self._watched(JOBS) + self._catalog.grace_seconds)
         if record.headers and subject.trace_id is None:
             self._trace(subject, record)
         _HANDLERS.get(type(event), _ignore)(self, event, subject, record.offset)
@@ -198,7 +202,7 @@ class RunStage:
 
     def _open(self, run_id: str, topic: str) -> Run:
         run = self.runs[run_id] = Run(closes_at=0.0)
-        self._schedule(run_id, run, self.clocks[topic] + self._catalog.deadline_seconds)
+        self._schedule(run_id, run, self._watched(topic) + self._catalog.deadline_seconds)
         return run
 
     @staticmethod
@@ -221,7 +225,7 @@ class RunStage:
         run.own = Own(*own_values(event))
         run.present |= present | mask(Own.__struct_fields__, own_values(event))
         if event.deadline_seconds is not None and not run.steps & ledger.TERMINAL_BITS:
-            self._schedule(event.run_id, run, self.clocks[JOBS] + event.deadline_seconds)
+            self._schedule(event.run_id, run, self._watched(JOBS) + event.deadline_seconds)
         for judged in run.pending or ():
             _LATE[type(judged.event)](self, judged.event, run, judged.offset)
         run.pending = None
@@ -248,7 +252,7 @@ class RunStage:
             self._routings.clear()
         return self._routings.setdefault(routing, routing)
 
-    def _fell_back(self, event: events.FellBack, run: Run, offset: int) -> None:
+    def _fell_back(self, event: events.FellBack, subject: Run | Closed, offset: int) -> None:
         self.counters["fallback",] += 1
 
     def _decided(self, event: events.DecisionMade, run: Run, offset: int) -> None:
@@ -262,6 +266,9 @@ class RunStage:
         run.reviewer, run.review_verdict = event.reviewer, event.verdict
         if event.reviewer is not None:
             run.present |= BITS["review"]
+        self._count_review(event, run, offset)
+
+    def _count_review(self, event: events.Review, subject: Run | Closed, offset: int) -> None:
         self.counters["review",] += 1
 
     def _cost(self, event: events.Cost, run: Run, offset: int) -> None:
@@ -412,20 +419,16 @@ class RunStage:
         now = min(self.clocks.values())
         if now <= self.now:
             return
-        unseen = now - self.now - MAX_STEP_SECONDS
+        self.time += min(now - self.now, MAX_STEP_SECONDS)
         self.now = now
-        if unseen > 0:
-            self._postpone(unseen)
-        self.tick(now)
+        self.tick(self.time)
 
-    def _postpone(self, seconds: float) -> None:
-        """Nobody watched for a while (or ever before): open runs get that time back."""
-        self._due = {}
-        for run_id, run in self.runs.items():
-            self._schedule(run_id, run, run.closes_at + seconds)
+    def _watched(self, topic: str) -> float:
+        """The stage's time at the place in one topic's log where we stand; that log may be ahead of the other."""
+        return self.time + (self.clocks[topic] - self.now if self.now else 0.0)
 
     def tick(self, now: float) -> None:
-        """Close what is due at `now` (seconds since the epoch) and forget what was closed long ago."""
+        """Close what is due at `now` (seconds watched) and forget what was closed long ago."""
         for second in sorted(second for second in self._due if second <= now):
             for run_id in self._due.pop(second):
                 run = self.runs.get(run_id)
@@ -452,7 +455,7 @@ class RunStage:
             bits = self._required[key] = sum(BITS[name] for name in self._required_fields(run))
         if run.present & bits == bits:
             run.complete = True
-            self._schedule(run_id, run, self.clocks[topic] + self._catalog.settle_seconds)
+            self._schedule(run_id, run, self._watched(topic) + self._catalog.settle_seconds)
 
     def _required_fields(self, run: Run) -> tuple[str, ...]:
         tier = run.declared.tier if run.declared is not None else None
@@ -478,7 +481,7 @@ class RunStage:
                 self.counters["missing", name] += 1
         self._outcomes.evidence.append(record)
         del self.runs[run_id]
-        self.closed[run_id] = Closed(self.now, run.seen, run.declared, run.judged, run.violated, run.complete)
+        self.closed[run_id] = Closed(self.time, run.seen, run.declared, run.judged, run.violated, run.complete)
 
     # -- durability --------------------------------------------------------------------------------------------------
 
@@ -489,6 +492,7 @@ class RunStage:
                 VERSION,
                 self.clocks,
                 self.now,
+                self.time,
                 self.runs,
                 self.closed,
                 self._forgotten.snapshot(),
@@ -505,7 +509,7 @@ class RunStage:
             If the snapshot is of a version this code does not read, or is damaged.
         """
         state = read_state(snapshot, _State, VERSION)
-        self.clocks, self.now, self.closed = state.clocks, state.now, state.closed
+        self.clocks, self.now, self.time, self.closed = state.clocks, state.now, state.time, state.closed
         self.runs = state.runs
         self.counters = Counters(state.counters)
         self._forgotten = Forgotten(state.forgotten)
@@ -540,11 +544,13 @@ _HANDLERS: Final[dict[type, _Handler]] = {
     events.Review: RunStage._reviewed,
     events.Cost: RunStage._cost,
 }
-#: Judgements; also all that is still done for an event of a run that has closed.
+#: Judgements and counts; also all that is still done for an event of a run that has closed.
 _LATE: Final[dict[type, _Handler]] = {
     events.Routed: RunStage._judge_routing,
     events.DecisionMade: RunStage._judge_decision,
     events.Cost: RunStage._judge_cost,
+    events.FellBack: RunStage._fell_back,
+    events.Review: RunStage._count_review,
 }
 
 

@@ -86,6 +86,8 @@ class Shell:
         self.units: dict[tuple[str, int], Unit] = {}
         self.ages = Ages()
         self.lost: dict[TP, int] = {}
+        #: Offsets that hold no record: markers of transactions, and what compaction removed.
+        self.skipped = 0
         self.restored_seconds = 0.0
         self.ready = False
         self._kinds = {topic(name): (kind, name) for kind in kinds for name in kind.topics}
@@ -117,8 +119,10 @@ class Shell:
             await asyncio.shield(unit.writing)
         if unit is None or not self._held(unit):
             return  # revoked while it was waiting; the next owner continues from the checkpoint
-        if batch.first < unit.positions[name]:
+        skipped = batch.first - unit.positions[name]
+        if skipped < 0:
             raise RuntimeError(f"{batch.topic}/{batch.partition}: {batch.first} is before {unit.positions[name]}")
+        self.skipped += skipped
         outcomes = unit.stage.apply(batch._replace(topic=name))
         unit.positions[name] = batch.next
         unit.writing = asyncio.ensure_future(self._sinks.write(batch.partition, outcomes))

