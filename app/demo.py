@@ -38,14 +38,7 @@ class Worker:
     def __init__(self, settings: Settings, log: Path) -> None:
         self._settings = settings
         self._log = log
-        environment = {
-            **os.environ,
-            "QETHICS_BOOTSTRAP": settings.bootstrap,
-            "QETHICS_WEB_PORT": str(settings.web_port),
-            "QETHICS_SESSION_TIMEOUT_SECONDS": str(settings.session_timeout_seconds),
-            "QETHICS_DATA_DIRECTORY": str(settings.data_directory),
-            "QETHICS_PARTITIONS": str(settings.partitions),
-        }
+        environment = {**os.environ, **settings.environment()}
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "app", "worker"],
@@ -59,7 +52,7 @@ class Worker:
         """A page of the worker; None while it does not answer with 200."""
         url = f"http://{self._settings.web_host}:{self._settings.web_port}{path}"
         try:
-            with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own worker on loopback
+            with urllib.request.urlopen(url, timeout=5) as answer:
                 content: bytes = answer.read()
                 return content
         except (urllib.error.URLError, OSError):

@@ -4,11 +4,12 @@ import asyncio
 import ssl
 from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError
 
 from app import conventions
+from app.conventions import TOPICS
 from app.errors import EnvironmentFault, SettingError
 from app.settings import Settings
 
@@ -117,7 +118,7 @@ async def ensure_topics(settings: Settings) -> dict[str, str]:
     admin = await connected(AIOKafkaAdminClient(**client_options(settings)), settings)
     try:
         present = set(await admin.list_topics())
-        wanted = {settings.topic(name): name for name in conventions.TOPICS}
+        wanted = {settings.topic(name): name for name in TOPICS}
         outcome = {}
         for topic, name in wanted.items():
             outcome[topic] = "present" if topic in present else await _create(admin, settings, topic, name)
@@ -130,6 +131,21 @@ async def ensure_topics(settings: Settings) -> dict[str, str]:
                     f"set QETHICS_PARTITIONS={found}; all topics of a deployment have one count",
                 )
         return outcome
+    finally:
+        await _close(admin)
+
+
+async def list_topics(settings: Settings) -> set[str]:
+    """The topics there are.
+
+    Raises
+    ------
+    EnvironmentFault
+        If no broker answers.
+    """
+    admin = await connected(AIOKafkaAdminClient(**client_options(settings)), settings)
+    try:
+        return set(await admin.list_topics())
     finally:
         await _close(admin)
 

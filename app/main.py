@@ -97,7 +97,7 @@ class _Worker:
             producer = kafka.producer(settings, max_batch_size=BATCH_BYTES)
             await kafka.connected(producer, settings)
             stack.push_async_callback(producer.stop)
-            reader = await kafka.connected(kafka.consumer(settings, max_partition_fetch_bytes=8 * 2**20), settings)
+            reader = await kafka.connected(kafka.consumer(settings, max_partition_fetch_bytes=8 * 2**20, fetch_max_wait_ms=20), settings)
             stack.push_async_callback(reader.stop)
             publisher = Publisher(producer, SINKS, settings.topic)
             shell = self._shell(publisher, producer, reader)
@@ -155,13 +155,15 @@ class _Worker:
             await producer.send_and_wait(topic, b"{}", partition=partition, headers=[(HEARTBEAT_HEADER, b"1")])
 
         async def commit(offsets: dict[TP, int]) -> None:
-            await self._app.consumer._commit(offsets)
+            consumer: Any = self._app.consumer  # `_commit` is held by the contract test
+            await consumer._commit(offsets)
 
         async def beginnings(tps: Iterable[TP]) -> dict[TP, int]:
             found = await self._app.consumer.earliest_offsets(*tps)
             return {TP(tp.topic, tp.partition): offset for tp, offset in found.items()}
 
         return Shell(
+            deployment=settings.group,
             kinds=kinds(self._catalog, self._policy, settings.partitions),
             sinks=publisher,
             store=CheckpointStore(producer, reader, settings.topic(CHECKPOINTS)),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.structs import RecordMetadata
 
 from simulators.traffic import Message
 
@@ -39,7 +40,7 @@ async def publish(
         Told now and then how many were sent.
     """
     sent = 0
-    pending: list[asyncio.Future[object]] = []
+    pending: list[asyncio.Future[RecordMetadata]] = []
     for message in messages:
         if paced and message.at > time.time():
             progress(sent)

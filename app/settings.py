@@ -64,6 +64,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """The full name of a topic."""
         return self.topic_prefix + name
 
+    def environment(self) -> dict[str, str]:
+        """The settings as environment variables, for a process that is to run with the same."""
+        values = {name: getattr(self, name) for name in self.__struct_fields__}
+        return {PREFIX + name.upper(): str(value) for name, value in values.items() if value is not None}
+
 
 def load(environment: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
     """Read the settings.

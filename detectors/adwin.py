@@ -46,7 +46,8 @@ class Adwin:
         self, delta: float = 0.002, clock: int = 32, min_window_length: int = 5, grace_period: int = 10
     ) -> None:
         self._parameters = (float(delta), clock, min_window_length, grace_period)
-        self._inner: Any = drift.ADWIN(
+        self._inner: Any = drift.ADWIN(  # type: ignore[no-untyped-call]  # River leaves its constructor untyped
+           
             delta=delta, clock=clock, min_window_length=min_window_length, grace_period=grace_period
         )
 

@@ -1,6 +1,7 @@
 """Noise figures of real devices: medians over the qubits and gates of published calibration snapshots."""
 
 import json
+from collections.abc import Iterable
 from importlib.resources import files
 from statistics import median
 from typing import Any, Final
@@ -44,15 +45,15 @@ def summarize(snapshot: dict[str, Any]) -> Calibration:
     Parameters
     ----------
     snapshot
-        `backend`, `updated_at`, `qubits` [{t1_us, t2_us, p0_given_1, p1_given_0}], `gates` [[name, qubits, error, ...]].
+        `backend`, `updated_at`, `qubits` [{t1_us, t2_us, p0_given_1, p1_given_0}] and `gates` [[name, qubits, error]].
     """
 
     def qubit(name: str) -> float:
-        return median(entry[name] for entry in snapshot["qubits"] if entry.get(name) is not None)
+        return _median(entry[name] for entry in snapshot["qubits"] if entry.get(name) is not None)
 
     def gate(names: frozenset[str]) -> float:
         # An error of 1 is IBM's mark of a gate that is switched off, not a measurement.
-        return median(error for name, _, error, *_ in snapshot["gates"] if name in names and error and error < 1)
+        return _median(error for name, _, error, *_ in snapshot["gates"] if name in names and error and error < 1)
 
     return Calibration(
         backend=snapshot["backend"],
@@ -64,6 +65,10 @@ def summarize(snapshot: dict[str, Any]) -> Calibration:
         one_qubit_error=gate(_ONE_QUBIT),
         two_qubit_error=gate(_TWO_QUBIT),
     )
+
+
+def _median(values: Iterable[float]) -> float:
+    return float(median(values))
 
 
 def load() -> dict[str, Calibration]:

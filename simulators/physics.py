@@ -13,7 +13,7 @@ section 8.3. Qubit 0 is the rightmost character of every bitstring.
 
 from collections.abc import Callable, Sequence
 from itertools import product
-from math import exp, pi
+from math import exp
 from typing import Final
 
 import numpy as np
@@ -155,11 +155,11 @@ def depolarizing(error: float, qubits: int) -> list[Matrix]:
     """Kraus operators of the depolarizing channel with average gate infidelity `error`, on 1 or 2 qubits."""
     d = 2**qubits
     p = min(1.0, error * d / (d - 1))
-    operators = []
+    operators: list[Matrix] = []
     for index, paulis in enumerate(product(_PAULIS, repeat=qubits)):
         operator = paulis[0]
         for pauli in paulis[1:]:
-            operator = np.kron(operator, pauli)
+            operator = np.asarray(np.kron(operator, pauli), dtype=np.complex128)
         weight = p / d**2 if index else 1 - p * (1 - 1 / d**2)
         operators.append(np.sqrt(weight) * operator)
     return operators
@@ -190,14 +190,14 @@ def ghz(noise: Noise, qubits: int = 5) -> Circuit:
     return circuit
 
 
-def bernstein_vazirani(noise: Noise, secret: str = "10110") -> Circuit:
-    """Reads `secret` in one query (Bernstein, Vazirani 1997); the ancilla is the last qubit and is not measured."""
-    ancilla = len(secret)
+def bernstein_vazirani(noise: Noise, hidden: str = "10110") -> Circuit:
+    """Reads `hidden` in one query (Bernstein, Vazirani 1997); the ancilla is the last qubit and is not measured."""
+    ancilla = len(hidden)
     circuit = Circuit(ancilla + 1, noise)
     circuit.x(ancilla)
     for qubit in range(ancilla + 1):
         circuit.h(qubit)
-    for qubit, bit in enumerate(reversed(secret)):
+    for qubit, bit in enumerate(reversed(hidden)):
         if bit == "1":
             circuit.cx(qubit, ancilla)
     for qubit in range(ancilla):

@@ -86,7 +86,7 @@ class Catalog(Struct, frozen=True):
 
     def requires(self, tier: str | None) -> Requirements:
         """What a tier requires; a run without a tier is held to the highest."""
-        return self.requirements[tier if tier in self.requirements else "high"]
+        return self.requirements.get(tier or "high", self.requirements["high"])
 
 
 def _label(name: str | None, known: Mapping[str, Any] | frozenset[str]) -> str:

@@ -5,11 +5,11 @@ import binascii
 import re
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
-from app.core.events import AnyJobEvent, Result
+from app.core.events import AnyJobEvent, Event, Result
 
 MAX_BYTES: Final = 1024 * 1024
 MAX_NESTING: Final = 64
@@ -21,6 +21,7 @@ EARLIEST_AT: Final = 1_420_070_400.0
 #: The bound before a partition has a clock at all (2100-01-01).
 LATEST_AT: Final = 4_102_444_800.0
 
+_E = TypeVar("_E", bound=Event)
 Headers = Sequence[tuple[str, bytes]]
 
 
@@ -71,13 +72,13 @@ def decode_job(value: bytes | None, headers: Headers = ()) -> AnyJobEvent | Reje
     -------
     The event, or a `Rejection`. Never raises.
     """
-    decoded = _decode(_JOB, AnyJobEvent, value, headers)
+    decoded: AnyJobEvent | Rejection = _decode(_JOB, AnyJobEvent, value, headers)
     return decoded if isinstance(decoded, Rejection) else _checked_time(decoded)
 
 
 def decode_result(value: bytes | None, headers: Headers = ()) -> Result | Rejection:
     """Decode the value of a `results` record. As `decode_job`; the counts must add up to the shots."""
-    decoded = _decode(_RESULT, Result, value, headers)
+    decoded: Result | Rejection = _decode(_RESULT, Result, value, headers)
     if isinstance(decoded, Rejection):
         return decoded
     counts = decoded.counts
@@ -92,7 +93,7 @@ def decode_result(value: bytes | None, headers: Headers = ()) -> Result | Reject
     return _checked_time(decoded)
 
 
-def _checked_time(event: Any) -> Any:
+def _checked_time(event: _E) -> _E | Rejection:
     year = event.at.year
     if 2015 <= year < 2100:
         return event

@@ -5,7 +5,7 @@ present must be of its type and within its limits, or the record is rejected who
 """
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
@@ -33,7 +33,7 @@ Tier = Literal["low", "medium", "high"]
 Sensitivity = Literal["public", "internal", "confidential", "pii", "regulated"]
 Runtime = Literal["classical", "quantum", "hybrid"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 
 
 class Consent(Struct, frozen=True, gc=False):

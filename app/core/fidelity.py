@@ -9,8 +9,8 @@ With :math:`n_i` counts in N shots, and :math:`\lambda_i = N q_i`:
 
 * :math:`E\sqrt{n} = m(\lambda)` and :math:`Var\sqrt{n} = v(\lambda) = \lambda - m(\lambda)^2` for a Poisson count; both
   are tabulated below :math:`\lambda = 50` and expanded in :math:`1/\lambda` above.
-* :math:`\hat S = \sum_i \sqrt{p_i n_i / N} \, c_i` with :math:`c_i = \sqrt{\lambda_i} / m(\lambda_i)`, its excess over 1
-  scaled by :math:`1 - q_i`, the share of Poisson variance a binomial count keeps.
+* :math:`\hat S = \sum_i \sqrt{p_i n_i / N} \, c_i` with :math:`c_i = \sqrt{\lambda_i} / m(\lambda_i)`, its
+  excess over 1 scaled by :math:`1 - q_i`, the share of Poisson variance a binomial count keeps.
 * :math:`Var \hat S = \frac{1}{N} \left( \sum_i p_i c_i^2 v(\lambda_i) - \hat S^2 / 4 \right)`: the delta method for a
   multinomial, with :math:`v \to 1/4`.
 * :math:`\hat F = \hat S^2 - Var \hat S`, since :math:`E \hat S^2 = S^2 + Var \hat S`.
@@ -88,7 +88,7 @@ class Ideal:
         If it is no probability distribution over bitstrings of one length.
     """
 
-    __slots__ = ("terms", "outcomes", "overlap", "_weights")
+    __slots__ = ("_weights", "outcomes", "overlap", "terms")
 
     def __init__(self, probabilities: Mapping[str, float]) -> None:
         lengths = {len(outcome) for outcome in probabilities}

@@ -518,7 +518,8 @@ class RunStage:
             self._due.setdefault(int(run.closes_at), []).append(run_id)
             if run.routing is not None:
                 run.routing = self._routings.setdefault(run.routing, run.routing)
-        for subject in (*self.runs.values(), *self.closed.values()):
+        subjects: list[Run | Closed] = [*self.runs.values(), *self.closed.values()]
+        for subject in subjects:
             if subject.declared is not None:
                 declared = subject.declared
                 present = mask(Declared.__struct_fields__, declared_values(declared))

@@ -21,56 +21,69 @@ def packed(numbers: list[int]) -> bytes:
 
 
 class Producer(Struct, array_like=True):
-    """What is known of one producer's numbers."""
+    """What is known of one producer's numbers.
 
-    #: Every number from `start` below this one has arrived or was declared lost; None until the first grace is over.
+    A number is lost when it is missing although a higher one arrived a grace ago. `mark` is the highest number seen
+    when the current grace began; at its end whatever is missing below the mark is lost, and the next grace begins. So a
+    loss shows between one and two graces after it.
+    """
+
+    #: Every number from the first one seen and below this has arrived or was declared lost; None in the first grace.
     frontier: int | None = None
-    #: The clock when the oldest hole above the frontier was first seen; None without one.
-    hole_since: float | None = None
-    #: Numbers at or above the frontier: int64, sorted.
+    #: The highest number seen when the grace began; None before the first tick.
+    mark: int | None = None
+    marked_at: float = 0.0
+    #: Numbers at or above the frontier: int64, sorted, distinct.
     ahead: bytes = b""
     #: (first, last) of numbers declared lost.
     lost: list[tuple[int, int]] = []
 
-    def add(self, numbers: Numbers, now: float) -> int:
+    def add(self, numbers: Numbers) -> int:
         """Take in sorted numbers; says how many of them had been declared lost."""
         recovered = 0
         if self.frontier is not None:
-            for number in numbers[: int(np.searchsorted(numbers, self.frontier))].tolist():
-                recovered += self._recover(number)
-            numbers = numbers[int(np.searchsorted(numbers, self.frontier)) :]
-        ahead = np.union1d(np.frombuffer(self.ahead, dtype="<i8"), numbers)
-        self._settle(ahead, now)
+            known = int(np.searchsorted(numbers, self.frontier))
+            recovered = sum(self._recover(number) for number in np.unique(numbers[:known]).tolist())
+            numbers = numbers[known:]
+        self._settle(np.union1d(np.frombuffer(self.ahead, dtype="<i8"), numbers))
         return recovered
 
-    def expire(self, now: float, grace_seconds: float) -> list[tuple[int, int]]:
-        """Declare lost what has been missing for the grace; says which (first, last) ranges."""
-        if self.hole_since is None or now - self.hole_since < grace_seconds:
+    def tick(self, now: float, grace_seconds: float) -> list[tuple[int, int]]:
+        """Declare lost what has been missing for a grace; says which (first, last) ranges."""
+        if self.mark is not None and now - self.marked_at < grace_seconds:
             return []
         ahead = np.frombuffer(self.ahead, dtype="<i8")
-        if self.frontier is None:  # the stream was joined in the middle: it begins at the first number that arrived
-            self.frontier = int(ahead[0])
-            self._settle(ahead, now)
-            return []
-        edges = np.concatenate(([self.frontier - 1], ahead))
-        holes = np.flatnonzero(np.diff(edges) > 1)
-        ranges = [(int(edges[at]) + 1, int(edges[at + 1]) - 1) for at in holes]
-        self.lost = [*self.lost, *ranges][-_KEPT_RANGES:]
-        self.frontier = int(ahead[-1]) + 1
-        self.ahead, self.hole_since = b"", None
+        ranges: list[tuple[int, int]] = []
+        if self.mark is not None:
+            if self.frontier is None:  # the stream may have been joined in the middle: it begins where we came in
+                self.frontier = int(ahead[0])
+            ranges = self._missing(ahead, self.frontier, self.mark)
+            self.frontier = max(self.frontier, self.mark + 1)
+            self._settle(ahead[int(np.searchsorted(ahead, self.frontier)) :])
+            self.lost = [*self.lost, *ranges][-_KEPT_RANGES:]
+        self.mark = self._highest()
+        self.marked_at = now
         return ranges
 
-    def _settle(self, ahead: Numbers, now: float) -> None:
+    @staticmethod
+    def _missing(ahead: Numbers, frontier: int, mark: int) -> list[tuple[int, int]]:
+        """The ranges missing from [frontier, mark]."""
+        seen = ahead[: int(np.searchsorted(ahead, mark, side="right"))]
+        edges = np.concatenate(([frontier - 1], seen, [mark + 1]))
+        return [(int(edges[at]) + 1, int(edges[at + 1]) - 1) for at in np.flatnonzero(np.diff(edges) > 1)]
+
+    def _highest(self) -> int | None:
+        if self.ahead:
+            return int(np.frombuffer(self.ahead[-8:], dtype="<i8")[0])
+        return None if self.frontier is None else self.frontier - 1
+
+    def _settle(self, ahead: Numbers) -> None:
+        """Move the frontier over the numbers that continue it; sorted and distinct, they are the first ones."""
         if self.frontier is not None and len(ahead):
-            run = int(np.count_nonzero(ahead == self.frontier + np.arange(len(ahead))))
-            # Sorted and distinct, so the numbers that continue the frontier are the first ones.
-            self.frontier += run
-            ahead = ahead[run:]
+            continued = int(np.count_nonzero(ahead == self.frontier + np.arange(len(ahead))))
+            self.frontier += continued
+            ahead = ahead[continued:]
         self.ahead = ahead.astype("<i8").tobytes()
-        if not len(ahead):
-            self.hole_since = None
-        elif self.hole_since is None:
-            self.hole_since = now
 
     def _recover(self, number: int) -> int:
         for index, (first, last) in enumerate(self.lost):

@@ -20,7 +20,7 @@ from app.core.evidence import instant
 from app.core.identity import outcome_id
 from app.core.outcomes import Alert, DeadLetter, Observation, Outcomes, Pack, Spending
 from app.core.records import Batch
-from app.core.runs import read_state
+from app.core.runs import MAX_STEP_SECONDS, read_state
 from app.core.sequences import Producer
 from app.core.sli import Counters
 from detectors import REGISTRY, Detector
@@ -88,6 +88,7 @@ class Hour(Struct, array_like=True):
 class _State(Struct):
     version: int
     now: float
+    time: float
     applied: list[tuple[str, int, int]]
     streams: dict[str, Stream]
     producers: dict[str, Producer]
@@ -126,7 +127,9 @@ class StreamStage:
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
+        #: The clock, seconds since the epoch, and the seconds watched; see `RunStage`.
         self.now = 0.0
+        self.time = 0.0
         self.streams: dict[str, Stream] = {}
         self.producers: dict[str, Producer] = {}
         #: (cost center, runtime, hour since the epoch) -> spending, while the hour may still change.
@@ -178,7 +181,7 @@ class StreamStage:
                 self._spend(spending)
         for producer, numbers in pack.sequences.items():
             known = self.producers.setdefault(producer, Producer(lost=[]))
-            self.counters["recovered",] += known.add(np.frombuffer(numbers, dtype="<i8"), self.now)
+            self.counters["recovered",] += known.add(np.frombuffer(numbers, dtype="<i8"))
         self._applied[source] = pack.next - 1
 
     def _observe(self, key: str, observation: Observation) -> None:
@@ -293,17 +296,19 @@ class StreamStage:
 
     def _advance(self, at: float) -> None:
         if at > self.now:
+            # As in the run stage: a long step is our own absence, and nothing is lost because nobody looked.
+            self.time += min(at - self.now, MAX_STEP_SECONDS)
             self.now = at
-            self.tick(at)
+            self.tick(self.time)
 
     def tick(self, now: float) -> None:
-        """Declare lost what producers sent and nobody received within the grace."""
+        """Declare lost what is missing for the grace at `now` (seconds watched)."""
         for name, producer in self.producers.items():
-            ranges = producer.expire(now, self._catalog.sequence_grace_seconds)
+            ranges = producer.tick(now, self._catalog.sequence_grace_seconds)
             if ranges:
-                self._gap(name, ranges, now)
+                self._gap(name, ranges)
 
-    def _gap(self, producer: str, ranges: list[tuple[int, int]], now: float) -> None:
+    def _gap(self, producer: str, ranges: list[tuple[int, int]]) -> None:
         lost = sum(last - first + 1 for first, last in ranges)
         self.counters["lost",] += lost
         self._outcomes.alerts.append(
@@ -313,7 +318,7 @@ class StreamStage:
                 name=PROVENANCE_GAP_ALERT,
                 severity="ticket",
                 status="firing",
-                at=instant(now),
+                at=instant(self.now),
                 labels={"producer": producer},
                 summary=f"{lost} events of {producer} never arrived (first missing: {ranges[0][0]})",
                 figures={"lost": float(lost), "ranges": float(len(ranges))},
@@ -333,6 +338,7 @@ class StreamStage:
             _State(
                 VERSION,
                 self.now,
+                self.time,
                 [(topic, partition, offset) for (topic, partition), offset in self._applied.items()],
                 self.streams,
                 self.producers,
@@ -351,7 +357,7 @@ class StreamStage:
             If the snapshot is of a version this code does not read, or is damaged.
         """
         state = read_state(snapshot, _State, VERSION)
-        self.now, self.streams, self.producers = state.now, state.streams, state.producers
+        self.now, self.time, self.streams, self.producers = state.now, state.time, state.streams, state.producers
         self._applied = {(topic, partition): offset for topic, partition, offset in state.applied}
         self.hours = {(center, runtime, hour): Hour(amount) for center, runtime, hour, amount in state.hours}
         self.settled = {(center, runtime): (hours, good) for center, runtime, hours, good in state.settled}

@@ -26,7 +26,6 @@ from app.core.streams import SIGNALS, StreamStage
 from app.sinks.topic import Publisher
 from app.stream.ages import BOUNDS
 from app.stream.shell import Shell
-from app.stream.ages import BOUNDS
 
 #: Every 12th bound is exported: factors of about 3.
 _EXPORTED: Final = range(0, len(BOUNDS), 12)
@@ -34,7 +33,7 @@ _EXPORTED: Final = range(0, len(BOUNDS), 12)
 
 def known_keys(catalog: Catalog, rules: Mapping[str, Any]) -> dict[str, set[Key]]:
     """The counters that exist from the start, at 0: every known label value of what producers choose from."""
-    tiers = {(tier,) for tier in (*TIERS, UNKNOWN)}
+    tiers: set[Key] = {(tier,) for tier in (*TIERS, UNKNOWN)}
     return {
         "M1": tiers,
         "M3": tiers,
@@ -98,7 +97,8 @@ class StageCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """All metrics, as they are now."""
         units = list(self._shell.units.values())
-        counted = [(str(unit.partition), unit.stage) for unit in units if isinstance(unit.stage, RunStage | StreamStage)]
+        stages = RunStage | StreamStage
+        counted = [(str(unit.partition), unit.stage) for unit in units if isinstance(unit.stage, stages)]
         for sli in SLIS:
             if sli.no_source is None and sli.id != "M9":
                 for side, text in (("valid", "counted"), ("bad", "not " + sli.text)):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.structs import RecordMetadata
 
 from app.core.outcomes import Outcomes
 
@@ -66,7 +67,7 @@ class Publisher:
         aiokafka.errors.KafkaError
             If any record could not be written; the failure is counted with its sink.
         """
-        pending: list[tuple[str, int, asyncio.Future[object]]] = []
+        pending: list[tuple[str, int, asyncio.Future[RecordMetadata]]] = []
         for sink in self._sinks:
             grouped: dict[int, list[Line]] = defaultdict(list)
             for line in sink.lines(outcomes):
@@ -85,9 +86,9 @@ class Publisher:
         if error is not None:
             raise error
 
-    async def _send(self, name: str, partition: int, lines: list[Line]) -> list[tuple["asyncio.Future[object]", int]]:
+    async def _send(self, name: str, partition: int, lines: list[Line]) -> list[tuple["asyncio.Future[RecordMetadata]", int]]:
         """Hand the lines of one partition to the producer in as few batches as they fit into."""
-        sent: list[tuple[asyncio.Future[object], int]] = []
+        sent: list[tuple[asyncio.Future[RecordMetadata], int]] = []
         batch, count = self._producer.create_batch(), 0
         for line in lines:
             added = batch.append(

@@ -1,13 +1,11 @@
 """The Faust application: one agent for each topic, each doing nothing but handing batches to the shell."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import faust
 from faust.transport import drivers
 
-from app.stream.protocol import Batch
 from app.stream.shell import Shell
 from app.stream.transport import SCHEME
 
@@ -15,7 +13,7 @@ from app.stream.transport import SCHEME
 _WAITING_BATCHES = 4
 
 
-class BatchSchema(faust.Schema):
+class BatchSchema(faust.Schema[Any, Any]):
     """Hands batches on as they are: decoding is not the shell's work."""
 
     def compile(self, app: Any, **kwargs: Any) -> Any:
@@ -76,10 +74,10 @@ def build(*, group: str, bootstrap: str, directory: Path, shell: Shell, conf: di
     for name in shell.topics:
         _agent(app, name)
 
-    async def revoked(sender: Any, *args: Any, **kwargs: Any) -> None:
+    async def revoked(sender: Any, /, *args: Any, signal: Any, **kwargs: Any) -> None:
         await shell.leave()
 
-    async def stopping(sender: Any, *args: Any, **kwargs: Any) -> None:
+    async def stopping(sender: Any, /, *args: Any, signal: Any, **kwargs: Any) -> None:
         if app._crash_reason is None:
             await shell.leave()
 
@@ -91,7 +89,7 @@ def build(*, group: str, bootstrap: str, directory: Path, shell: Shell, conf: di
 def _agent(app: ShellApp, name: str) -> None:
     topic = app.topic(name, schema=BatchSchema(), maxsize=_WAITING_BATCHES)
 
-    async def deliver(stream: AsyncIterator[Batch]) -> None:
+    async def deliver(stream: Any) -> None:
         async for batch in stream:
             await app.shell.process(batch)
 

@@ -102,7 +102,7 @@ class CheckpointStore:
             tp = TopicPartition(self._topic, partition)
             self._consumer.assign([tp])
             begin = (await self._consumer.beginning_offsets([tp]))[tp]
-            end = (await self._consumer.end_offsets([tp]))[tp]
+            end = await end_offset(self._consumer, tp)
             manifest = await self._last_manifest(tp, name, begin, end)
             if manifest is None:
                 return None
@@ -154,6 +154,25 @@ class CheckpointStore:
                     if record.offset >= end:
                         return
                     yield record
+
+
+async def end_offset(consumer: AIOKafkaConsumer, tp: TopicPartition) -> int:
+    """The offset after the last record of an assigned partition.
+
+    Asked of a fetch, not of ListOffsets: Tansu 0.6.0 answers the latter with the base offset of the last batch plus
+    one, however many records the batch has.
+    """
+    end = int((await consumer.end_offsets([tp]))[tp])
+    if end == 0:
+        return 0
+    consumer.seek(tp, end - 1)
+    deadline = asyncio.get_running_loop().time() + _READ_SECONDS
+    while asyncio.get_running_loop().time() < deadline:
+        fetched = await consumer.getmany(tp, timeout_ms=200)
+        # Nothing but a transaction marker may stand at the end; the position has then moved over it.
+        if any(fetched.values()) or await consumer.position(tp) >= end:
+            return max(end, int(consumer.highwater(tp) or 0))
+    raise CheckpointError(f"{tp.topic}/{tp.partition} did not answer within {_READ_SECONDS:.0f} s")
 
 
 def _piece_key(name: str, checkpoint: str, index: int) -> bytes:

@@ -47,6 +47,8 @@ class Shell:
 
     Parameters
     ----------
+    deployment
+        Whose checkpoints they are; two groups on one set of topics do not get in each other's way.
     kinds
         The stages there are.
     sinks, store
@@ -68,6 +70,7 @@ class Shell:
     def __init__(
         self,
         *,
+        deployment: str,
         kinds: Sequence[Kind],
         sinks: Sinks,
         store: Store,
@@ -90,6 +93,7 @@ class Shell:
         self.skipped = 0
         self.restored_seconds = 0.0
         self.ready = False
+        self._deployment = deployment
         self._kinds = {topic(name): (kind, name) for kind in kinds for name in kind.topics}
         self._topic = topic
         self._sinks = sinks
@@ -151,10 +155,13 @@ class Shell:
             took = time.monotonic() - began
             if unit.writing is not None:
                 await asyncio.shield(unit.writing)
-            await self._store.write(unit.kind.name, unit.partition, positions, state)
+            await self._store.write(self._name(unit), unit.partition, positions, state)
             unit.checkpointed, unit.checkpointed_at = positions, time.time()
             unit.next_checkpoint = time.monotonic() + max(self._checkpoint_seconds, took / _CHECKPOINT_SHARE)
             self._durable.update(self._by_tp(unit, positions))
+
+    def _name(self, unit: Unit) -> str:
+        return f"{self._deployment}/{unit.kind.name}"
 
     def _by_tp(self, unit: Unit, positions: dict[str, int]) -> dict[TP, int]:
         return {TP(self._topic(name), unit.partition): offset for name, offset in positions.items()}
@@ -180,7 +187,7 @@ class Shell:
         beginnings = await self._beginnings(assigned)
         positions: dict[TP, int] = {}
         for unit in units:
-            found = await self._store.read(unit.kind.name, unit.partition)
+            found = await self._store.read(self._name(unit), unit.partition)
             if found is not None:
                 unit.positions, state = found
                 unit.stage.restore(state)

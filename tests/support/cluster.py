@@ -16,6 +16,7 @@ from collections import Counter
 from pathlib import Path
 
 import msgspec
+from aiokafka import TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
 from app import kafka
@@ -26,6 +27,7 @@ from app.core.records import Batch
 from app.core.runs import RunStage
 from app.core.streams import StreamStage
 from app.settings import Settings, load
+from app.stream.checkpoint import end_offset
 
 
 class Worker:
@@ -36,7 +38,7 @@ class Worker:
         self.log = cluster.directory / f"worker-{number}.log"
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("QETHICS_")},
-            **cluster.environment,
+            **cluster.settings.environment(),
             "QETHICS_WEB_PORT": str(self.port),
             "PYTHONWARNINGS": "ignore",
         }
@@ -85,7 +87,7 @@ class Cluster:
             lines = path.read_text().splitlines()
             path.write_text("\n".join(f"  {name}: {value}" if line.startswith(f"  {name}:") else line for line in lines))
         unique = uuid.uuid4().hex[:8]
-        values = {
+        defaults = {
             "bootstrap": bootstrap,
             "group": f"group-{unique}",
             "topic_prefix": f"t{unique}.",
@@ -93,10 +95,8 @@ class Cluster:
             "policies": policies,
             "data_directory": directory / "data",
             "session_timeout_seconds": 6.0,
-            **settings,
         }
-        self.settings: Settings = load({}, **values)
-        self.environment = {f"QETHICS_{name.upper()}": str(value) for name, value in values.items()}
+        self.settings: Settings = load({}, **{**defaults, **settings})
 
     def start(self):
         self.started += 1
@@ -164,9 +164,9 @@ class Cluster:
         topic = self.settings.topic(name)
         consumer = await kafka.connected(kafka.consumer(self.settings, max_partition_fetch_bytes=2**23), self.settings)
         try:
-            tps = [kafka.TopicPartition(topic, number) for number in range(self.settings.partitions)]
+            tps = [TopicPartition(topic, number) for number in range(self.settings.partitions)]
             consumer.assign(tps)
-            ends = await consumer.end_offsets(tps)
+            ends = {tp: await end_offset(consumer, tp) for tp in tps}
             found = {tp.partition: [] for tp in tps}
             await consumer.seek_to_beginning(*tps)
             while any([await consumer.position(tp) < ends[tp] for tp in tps]):

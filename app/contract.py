@@ -1,0 +1,97 @@
+"""The contract as documents: JSON Schema of every record and an AsyncAPI 3.0 document, generated from the types."""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from app.conventions import ALERTS, DEAD_LETTER, EVIDENCE, JOBS, RESULTS, TOPIC_PREFIX, VIOLATIONS
+from app.core.events import AnyJobEvent, Result
+from app.core.outcomes import Alert, Evidence, Violation
+
+_DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
+
+#: Topic -> (type of its values, key, what it is, whether we receive or send it).
+CHANNELS: Final[dict[str, tuple[Any, str, str, str]]] = {
+    JOBS: (AnyJobEvent, "run_id", "Steps in the life of runs; `type` is the tag.", "receive"),
+    RESULTS: (Result, "run_id", "What devices and simulators returned.", "receive"),
+    VIOLATIONS: (Violation, "run_id", "One record per policy violation.", "send"),
+    EVIDENCE: (Evidence, "run_id", "One record per closed run.", "send"),
+    ALERTS: (Alert, "fingerprint", "Alerts that the processor raised.", "send"),
+}
+
+
+def schema(topic: str) -> dict[str, Any]:
+    """The JSON Schema of a topic's values."""
+    kind = CHANNELS[topic][0]
+    (body,), components = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
+    return {"$schema": _DRAFT, "title": TOPIC_PREFIX + topic, **body, "$defs": components}
+
+
+def asyncapi() -> dict[str, Any]:
+    """The AsyncAPI 3.0 document (https://www.asyncapi.com/docs/reference/specification/v3.0.0)."""
+    kinds = [kind for kind, *_ in CHANNELS.values()]
+    bodies, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
+    channels: dict[str, Any] = {}
+    operations: dict[str, Any] = {}
+    for (topic, (_, key, text, action)), body in zip(CHANNELS.items(), bodies, strict=True):
+        message = {"name": topic, "contentType": "application/json", "payload": body, "summary": text}
+        message["bindings"] = {"kafka": {"key": {"type": "string", "description": key}}}
+        channels[topic] = {
+            "address": TOPIC_PREFIX + topic,
+            "description": text,
+            "messages": {topic: message},
+            "bindings": {"kafka": {"topic": TOPIC_PREFIX + topic}},
+        }
+        operations[f"{action}-{topic}"] = {"action": action, "channel": {"$ref": f"#/channels/{topic}"}}
+    channels[DEAD_LETTER] = {
+        "address": TOPIC_PREFIX + DEAD_LETTER,
+        "description": "Records that were not taken in: the original bytes and key; the headers say why.",
+        "messages": {
+            DEAD_LETTER: {
+                "name": DEAD_LETTER,
+                "contentType": "application/octet-stream",
+                "headers": {
+                    "type": "object",
+                    "properties": {
+                        name: {"type": "string"}
+                        for name in ("id", "reason", "detail", "topic", "partition", "offset", "received_at")
+                    },
+                },
+            }
+        },
+    }
+    operations[f"send-{DEAD_LETTER}"] = {"action": "send", "channel": {"$ref": f"#/channels/{DEAD_LETTER}"}}
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "qethics",
+            "version": "1",
+            "description": "Job events and results in; violations, evidence, alerts and dead letters out.",
+            "license": {"name": "Apache-2.0"},
+        },
+        "defaultContentType": "application/json",
+        "channels": channels,
+        "operations": operations,
+        "components": {"schemas": components},
+    }
+
+
+def documents() -> dict[str, str]:
+    """File name -> content of every generated document."""
+    made = {f"{topic}.schema.json": schema(topic) for topic in CHANNELS} | {"asyncapi.json": asyncapi()}
+    return {name: json.dumps(document, indent=2, sort_keys=True) + "\n" for name, document in made.items()}
+
+
+def write(directory: Path, *, only_check: bool = False) -> list[Path]:
+    """Write the documents that are not current and say which; or only say."""
+    stale = []
+    for name, content in documents().items():
+        path = directory / name
+        if not path.is_file() or path.read_text() != content:
+            stale.append(path)
+            if not only_check:
+                directory.mkdir(parents=True, exist_ok=True)
+                path.write_text(content)
+    return stale

@@ -1,0 +1,133 @@
+"""Apache Kafka 4.x in KRaft mode on loopback, from Maven Central's jars and the machine's Java. No Docker.
+
+As a command it runs a broker until it is interrupted: `python tests/support/apache_kafka.py [PORT]`.
+"""
+
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+from app.broker import free_port
+
+POM = Path(__file__).resolve().parent.parent / "kafka" / "pom.xml"
+JARS = Path(__file__).resolve().parent.parent.parent / "var" / "kafka-jars"
+CLUSTER = "qethics-test-cluster-1"
+START_SECONDS = 60
+
+PROPERTIES = """
+process.roles=broker,controller
+node.id=1
+controller.quorum.bootstrap.servers=127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+log.dirs={directory}/log
+num.partitions=4
+offsets.topic.num.partitions=4
+offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+group.initial.rebalance.delay.ms=500
+auto.create.topics.enable=false
+log.cleaner.dedupe.buffer.size=16777216
+"""
+
+
+class Broker:
+    """One broker with a directory of its own; it can be killed and started again on its data."""
+
+    def __init__(self, directory: Path, port: int | None = None):
+        self.port = port or free_port()
+        self.bootstrap = f"127.0.0.1:{self.port}"
+        self._directory = directory
+        self._log = directory / "server.log"
+        self._properties = directory / "server.properties"
+        self._properties.write_text(
+            PROPERTIES.format(port=self.port, controller=free_port(), directory=directory)
+        )
+        self._jars = jars()
+        self._java(["kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c", str(self._properties), "--standalone"])
+        self.process = None
+        self.start()
+
+    def _command(self, arguments):
+        java = shutil.which("java")
+        if java is None:
+            raise RuntimeError("Apache Kafka needs Java 17 or newer; there is no `java` here")
+        return [java, "-Xmx1g", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{self._jars}/*", *arguments]
+
+    def _java(self, arguments):
+        done = subprocess.run(self._command(arguments), capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{arguments[0]} failed: {done.stdout[-500:]} {done.stderr[-1500:]}")
+
+    def start(self):
+        """Start it and wait until it answers."""
+        with self._log.open("ab") as output:
+            self.process = subprocess.Popen(
+                self._command(["kafka.Kafka", str(self._properties)]), stdout=output, stderr=output
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                break
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return
+            except OSError:
+                time.sleep(0.2)
+        raise RuntimeError(f"Apache Kafka did not start: {self._log.read_text(errors='replace')[-2000:]}")
+
+    def kill(self):
+        """kill -9."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self):
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+
+def jars() -> Path:
+    """The directory of the jars; fetched with Maven the first time."""
+    done = JARS / ".complete"
+    if not done.exists():
+        maven = shutil.which("mvn")
+        if maven is None:
+            raise RuntimeError("the jars of Apache Kafka come with Maven; there is no `mvn` here")
+        command = [maven, "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={JARS}"]
+        fetched = subprocess.run(command, capture_output=True, text=True, check=False)
+        if fetched.returncode:
+            raise RuntimeError(f"Maven could not fetch Apache Kafka: {fetched.stdout[-1500:]}")
+        done.touch()
+    return JARS
+
+
+@contextmanager
+def apache_kafka():
+    """A broker for as long as the block runs."""
+    with tempfile.TemporaryDirectory(prefix="qethics-kafka-") as directory:
+        broker = Broker(Path(directory))
+        try:
+            yield broker
+        finally:
+            broker.stop()
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory(prefix="qethics-kafka-") as place:
+        running = Broker(Path(place), int(sys.argv[1]) if len(sys.argv) > 1 else None)
+        try:
+            sys.stdout.write(f"Apache Kafka at {running.bootstrap}; Ctrl-C stops it\n")
+            sys.stdout.flush()
+            running.process.wait()
+        except KeyboardInterrupt:
+            running.stop()
