@@ -1,6 +1,7 @@
 """The composition root: the only file that knows every room. It puts a worker together and decides nothing."""
 
 import asyncio
+import gc
 import logging
 import platform
 import signal
@@ -40,6 +41,10 @@ from app.web.status import status
 
 log = logging.getLogger("qethics")
 
+#: The state of the stages has no reference cycles, and a batch makes thousands of short-lived objects: looking for
+#: cycles at Python's default of every 700 of them costs a fifth of the throughput and finds nothing.
+_GC_THRESHOLDS: Final = (100_000, 20, 20)
+
 #: The sinks that write to topics, in the order they are written. To add one: its file, and its name here.
 SINKS: Final = (dead_letter.SINK, samples.SINK, violations.SINK, evidence.SINK, alerts.SINK)
 
@@ -70,6 +75,7 @@ def run_worker(settings: Settings) -> None:
     _quiet_libraries(settings.log_level)
     catalog, policy = load_catalog(settings.policies), load_policy(settings.policies)
     directory = _own_directory(settings)
+    gc.set_threshold(*_GC_THRESHOLDS)
     with _bound(settings.web_host, settings.web_port) as listener:
         asyncio.run(_Worker(settings, catalog, policy, directory, listener).run())
 

@@ -9,7 +9,7 @@ from app.core import ledger
 from app.core.fidelity import ESTIMATOR
 from app.core.identity import outcome_id
 from app.core.outcomes import Evidence
-from app.core.run import Declared, Own, Results, Routing, Run
+from app.core.run import Declared, Own, Results, Run, declared_values, own_values, routing_values
 
 SUBMITTED: Final = (*Declared.__struct_fields__, *Own.__struct_fields__)
 ROUTED: Final = ("provider", "endpoint", "region", "backend", "routed_runtime")
@@ -40,7 +40,11 @@ BITS: Final = {name: 1 << index for index, name in enumerate(FIELDS)}
 
 def mask(names: tuple[str, ...], values: tuple[object, ...]) -> int:
     """The bits of the fields whose value is there."""
-    return sum(BITS[name] for name, value in zip(names, values, strict=True) if value is not None)
+    bits = 0
+    for name, value in zip(names, values, strict=True):
+        if value is not None:
+            bits |= BITS[name]
+    return bits
 
 
 class Requirements(Struct, frozen=True):
@@ -100,13 +104,12 @@ def collect(run_id: str, run: Run, required: tuple[str, ...], closed: str) -> Ev
 
 def _values(run: Run) -> dict[str, Any]:
     values: dict[str, Any] = dict.fromkeys(FIELDS)
-    for part in (run.declared, run.own):
-        if isinstance(part, Declared | Own):
-            values.update((name, getattr(part, name)) for name in part.__struct_fields__)
+    if run.declared is not None and run.own is not None:
+        values.update(zip(SUBMITTED, declared_values(run.declared) + own_values(run.own), strict=True))
     values["decision_id"] = run.decision_id
     values["policy_revision"] = run.policy_revision
     if run.routing is not None:
-        values.update(_routed(run.routing))
+        values.update(zip(ROUTED, routing_values(run.routing), strict=True))
     if run.results is not None:
         values.update(_resulted(run.results))
     if run.explanation is not None:
@@ -117,11 +120,6 @@ def _values(run: Run) -> dict[str, Any]:
         values["cost_usd"] = run.microdollars / 1e6
     values["trace_id"] = run.trace_id
     return values
-
-
-def _routed(routing: Routing) -> dict[str, Any]:
-    values = [getattr(routing, name) for name in Routing.__struct_fields__]
-    return dict(zip(ROUTED, values, strict=True))
 
 
 def _resulted(results: Results) -> dict[str, Any]:

@@ -99,7 +99,7 @@ class Pack(Struct, array_like=True):
     #: (workload, backend) -> observations, by offset.
     observations: dict[str, list[Observation]] = field(default_factory=dict)
     spending: list[Spending] = field(default_factory=list)
-    #: producer -> its sequence numbers in the batch: int64, little-endian, sorted.
+    #: producer -> its sequence numbers in the batch: int64, little-endian.
     sequences: dict[str, bytes] = field(default_factory=dict)
 
 

@@ -16,8 +16,8 @@ _KEPT_RANGES: Final = 1_000
 
 
 def packed(numbers: list[int]) -> bytes:
-    """Sequence numbers as sorted little-endian int64."""
-    return np.sort(np.array(numbers, dtype="<i8")).tobytes()
+    """Sequence numbers as little-endian int64."""
+    return np.array(numbers, dtype="<i8").tobytes()
 
 
 class Producer(Struct, array_like=True):
@@ -33,23 +33,31 @@ class Producer(Struct, array_like=True):
     #: The highest number seen when the grace began; None before the first tick.
     mark: int | None = None
     marked_at: float = 0.0
-    #: Numbers at or above the frontier: int64, sorted, distinct.
+    #: Numbers at or above the frontier as of the last tick: int64, sorted, distinct.
     ahead: bytes = b""
+    #: Numbers that came since, as they came; put in order once a tick rather than once a batch.
+    fresh: list[bytes] = []
     #: (first, last) of numbers declared lost.
     lost: list[tuple[int, int]] = []
 
-    def add(self, numbers: Numbers) -> int:
-        """Take in sorted numbers; says how many of them had been declared lost."""
+    def add(self, numbers: bytes) -> None:
+        """Take in numbers: int64, little-endian."""
+        self.fresh.append(numbers)
+
+    def merge(self) -> int:
+        """Put what came since the last tick in order; says how many of it had been declared lost."""
+        numbers = np.unique(np.frombuffer(self.ahead + b"".join(self.fresh), dtype="<i8"))
+        self.fresh = []
         recovered = 0
         if self.frontier is not None:
             known = int(np.searchsorted(numbers, self.frontier))
-            recovered = sum(self._recover(number) for number in np.unique(numbers[:known]).tolist())
+            recovered = sum(self._recover(number) for number in numbers[:known].tolist()) if self.lost else 0
             numbers = numbers[known:]
-        self._settle(np.union1d(np.frombuffer(self.ahead, dtype="<i8"), numbers))
+        self._settle(numbers)
         return recovered
 
     def tick(self, now: float, grace_seconds: float) -> list[tuple[int, int]]:
-        """Declare lost what has been missing for a grace; says which (first, last) ranges."""
+        """Declare lost what has been missing for a grace; says which (first, last) ranges. After `merge`."""
         if self.mark is not None and now - self.marked_at < grace_seconds:
             return []
         ahead = np.frombuffer(self.ahead, dtype="<i8")

@@ -9,7 +9,6 @@ from math import isfinite, sqrt
 from typing import Any, Final
 
 import msgspec
-import numpy as np
 from msgspec import Struct, field
 from scipy import stats
 
@@ -180,8 +179,10 @@ class StreamStage:
             if spending.offset > applied:
                 self._spend(spending)
         for producer, numbers in pack.sequences.items():
-            known = self.producers.setdefault(producer, Producer(lost=[]))
-            self.counters["recovered",] += known.add(np.frombuffer(numbers, dtype="<i8"))
+            known = self.producers.get(producer)
+            if known is None:
+                known = self.producers[producer] = Producer(lost=[], fresh=[])
+            known.add(numbers)
         self._applied[source] = pack.next - 1
 
     def _observe(self, key: str, observation: Observation) -> None:
@@ -304,6 +305,7 @@ class StreamStage:
     def tick(self, now: float) -> None:
         """Declare lost what is missing for the grace at `now` (seconds watched)."""
         for name, producer in self.producers.items():
+            self.counters["recovered",] += producer.merge()
             ranges = producer.tick(now, self._catalog.sequence_grace_seconds)
             if ranges:
                 self._gap(name, ranges)
