@@ -430,7 +430,7 @@ class RunStage:
     def tick(self, now: float) -> None:
         """Close what is due at `now` (seconds watched) and forget what was closed long ago."""
         for second in sorted(second for second in self._due if second <= now):
-            for run_id in self._due.pop(second):
+            for run_id in sorted(set(self._due.pop(second))):  # an order that a restored stage has as well
                 run = self.runs.get(run_id)
                 if run is None or int(run.closes_at) != second:
                     continue

@@ -1,0 +1,278 @@
+"""The run stage through its front door: batches in, outcomes and totals out."""
+
+import random
+
+import pytest
+from records import Log, event, lifecycle, result
+
+from app.conventions import JOBS, RESULTS
+from app.core.runs import RunStage
+
+GRACE = 60
+DEADLINE = 3600
+
+
+class Bench:
+    """A stage and its logs, with a clock that moves by heartbeats a second apart."""
+
+    def __init__(self, catalog, policy):
+        self.stage = RunStage(catalog, policy, 4)
+        self.log = Log()
+        self.now = Log.START
+        self.violations, self.evidence, self.dead_letters = [], [], []
+        self.beat(1)
+
+    def apply(self, batch):
+        outcomes = self.stage.apply(batch)
+        self.violations += outcomes.violations
+        self.evidence += outcomes.evidence
+        self.dead_letters += outcomes.dead_letters
+        return outcomes
+
+    def jobs(self, *values, **more):
+        return self.apply(self.log.batch(JOBS, values, self.now, **more))
+
+    def results(self, *values, **more):
+        return self.apply(self.log.batch(RESULTS, values, self.now, **more))
+
+    def beat(self, seconds):
+        for _ in range(seconds):
+            self.now += 1
+            for topic in (JOBS, RESULTS):
+                self.apply(self.log.heartbeat(topic, self.now))
+
+    def count(self, *key):
+        return self.stage.counters[key]
+
+
+@pytest.fixture
+def bench(catalog, policy):
+    return Bench(catalog, policy)
+
+
+def test_a_run_that_lacks_nothing_closes_complete(bench):
+    bench.jobs(*lifecycle())
+    bench.results(result())
+    bench.beat(8)
+    (evidence,) = bench.evidence
+    assert evidence.complete
+    assert evidence.closed == "complete"
+    assert len(evidence.fields) >= 20
+    assert evidence.fields["cost_usd"] == 1.25
+    assert evidence.fields["fidelity"]["shots"] == 100
+    assert [name for name, _ in evidence.steps] == ["submitted", "admitted", "routed", "started", "completed"]
+    assert bench.count("valid", "M1", "medium") == 1
+    assert bench.count("bad", "M1", "medium") == 0
+    assert not bench.stage.runs
+
+
+def test_arrival_order_changes_nothing(catalog, policy):
+    seen = set()
+    for seed in range(20):
+        bench = Bench(catalog, policy)
+        arrivals = [(JOBS, value) for value in lifecycle()] + [(RESULTS, result())]
+        random.Random(seed).shuffle(arrivals)
+        for topic, value in arrivals:
+            bench.apply(bench.log.batch(topic, [value], bench.now))
+        bench.beat(8)
+        (evidence,) = bench.evidence
+        seen.add((evidence.evidence_id, repr(evidence.fields), repr(sorted(bench.stage.counters.items()))))
+    assert len(seen) == 1
+
+
+def test_repeats_are_counted_and_change_nothing(bench):
+    bench.jobs(*lifecycle(), *lifecycle())
+    bench.results(result(), result())
+    bench.beat(8)
+    bench.jobs(*lifecycle())
+    bench.results(result())
+    assert bench.count("duplicate", JOBS) == 14
+    assert bench.count("duplicate", RESULTS) == 2
+    assert bench.count("applied", JOBS) == 7
+    assert len(bench.evidence) == 1
+    assert bench.count("valid", "M3", "medium") == 1
+    assert bench.count("spend", "logistics", "quantum") == 1_250_000
+
+
+def test_a_missing_field_closes_the_run_incomplete_after_the_grace_and_says_why(bench):
+    bench.jobs(*lifecycle(submitted={"inputs_digest": None}))
+    bench.beat(GRACE - 2)
+    assert not bench.evidence
+    bench.beat(4)
+    (evidence,) = bench.evidence
+    assert not evidence.complete
+    assert evidence.missing["inputs_digest"] == "not sent"
+    assert evidence.missing["calibration_id"] == "no result arrived"
+    assert bench.count("missing", "inputs_digest") == 1
+    assert bench.count("bad", "M1", "medium") == 1
+
+
+def test_a_field_the_provider_does_not_give_is_missing_for_that_reason(bench):
+    bench.jobs(*lifecycle())
+    bench.results(result(calibration_id=None, not_given={"calibration_id": "Braket does not say"}))
+    bench.beat(GRACE + 5)
+    assert bench.evidence[0].missing["calibration_id"] == "not given by the provider: Braket does not say"
+
+
+def test_a_run_that_never_ends_is_abandoned_at_its_deadline(bench):
+    bench.jobs(event("submitted", tier="low", deadline_seconds=100))
+    bench.beat(98)
+    assert not bench.evidence
+    bench.beat(5)
+    assert bench.evidence[0].closed == "abandoned"
+
+
+def test_time_that_nobody_watched_closes_no_run(bench):
+    bench.jobs(*lifecycle(submitted={"inputs_digest": None}))
+    bench.now += 100_000
+    bench.beat(10)
+    assert not bench.evidence
+    bench.beat(GRACE)
+    assert len(bench.evidence) == 1
+
+
+def test_no_run_closes_before_both_topics_have_reached_the_time(bench):
+    bench.jobs(*lifecycle(submitted={"inputs_digest": None}))
+    for second in range(200):
+        bench.apply(bench.log.heartbeat(JOBS, bench.now + second))
+    assert not bench.evidence
+
+
+def test_illegal_transitions_are_counted_and_kept(bench):
+    bench.jobs(event("submitted", tier="low"), event("completed", at=Log.START + 1))
+    bench.beat(GRACE + 5)
+    assert bench.evidence[0].illegal_transitions == [("submitted", "completed")]
+    assert bench.count("illegal") == 1
+
+
+def test_a_routing_to_an_unapproved_endpoint_is_a_violation_with_a_stable_id(catalog, policy):
+    ids = set()
+    for _ in range(2):
+        bench = Bench(catalog, policy)
+        bench.jobs(*lifecycle(submitted={"sensitivity": "pii"}, routed={"endpoint": "braket-us-west-1"}))
+        rules = {violation.rule for violation in bench.violations}
+        assert rules == {"approved_endpoint"}
+        assert bench.violations[0].policy_revision == policy.revision
+        assert bench.count("bad", "M5") == 1
+        assert bench.count("bad", "M6", "ibm") == 1
+        ids.add(tuple(violation.violation_id for violation in bench.violations))
+    assert len(ids) == 1
+
+
+def test_a_routing_before_its_submission_is_judged_when_the_submission_comes(bench):
+    submitted, _, routed, *_ = lifecycle(submitted={"sensitivity": "regulated", "encrypted": False})
+    bench.jobs(routed)
+    assert not bench.violations
+    assert bench.count("valid", "M5") == 0
+    bench.jobs(submitted)
+    assert [violation.rule for violation in bench.violations] == ["encrypted_sensitive"]
+
+
+def test_a_routing_whose_submission_never_comes_is_denied(bench):
+    bench.jobs(lifecycle()[2], event("completed"))
+    bench.beat(GRACE + 5)
+    assert {violation.rule for violation in bench.violations} == {"approved_endpoint", "encrypted_sensitive"}
+
+
+def test_a_second_unauthorized_routing_turns_the_run_bad_once(bench):
+    first = lifecycle()
+    bench.jobs(*first[:3])
+    again = {**first[2], "event_id": "routed-2", "endpoint": "nowhere"}
+    bench.jobs(again, {**again, "event_id": "routed-3"})
+    assert bench.count("valid", "M5") == 1
+    assert bench.count("bad", "M5") == 1
+    assert bench.count("valid", "M6", "ibm") == 3
+    assert bench.count("bad", "M6", "ibm") == 2
+
+
+def test_a_decision_without_a_good_explanation_counts_against_m3(bench):
+    decision = lifecycle()[5]
+    bench.jobs(lifecycle()[0], {**decision, "explanation": None})
+    bench.jobs({**decision, "event_id": "d2", "explanation": {**decision["explanation"], "score": 0.59}})
+    bench.jobs({**decision, "event_id": "d3", "explanation": {**decision["explanation"], "score": 0.6}})
+    assert bench.count("valid", "M3", "medium") == 3
+    assert bench.count("bad", "M3", "medium") == 2
+
+
+def test_events_of_a_run_closed_incomplete_are_late_and_still_judged(bench):
+    *most, cost = lifecycle()
+    bench.jobs(*most)
+    bench.beat(GRACE + 5)
+    assert len(bench.evidence) == 1
+    bench.jobs(cost)
+    assert bench.count("late", JOBS) == 1
+    assert bench.count("spend", "logistics", "quantum") == 1_250_000
+
+
+def test_an_event_of_a_forgotten_run_is_dead_lettered_not_counted_again(bench, catalog):
+    bench.jobs(*lifecycle())
+    bench.results(result())
+    bench.beat(int(catalog.closed_retention_seconds) + 30)
+    bench.jobs(*lifecycle())
+    assert {letter.reason.value for letter in bench.dead_letters} == {"too_late"}
+    assert bench.count("valid", "M1", "medium") == 1
+
+
+def test_an_event_dated_far_ahead_of_its_record_is_dead_lettered(bench):
+    bench.jobs(event("submitted", at=bench.now + 1000))
+    assert [letter.reason.value for letter in bench.dead_letters] == ["time_out_of_range"]
+
+
+def test_bad_input_is_dead_lettered_and_the_rest_of_the_batch_goes_on(bench):
+    first, *rest = lifecycle()
+    bench.jobs(first, b"{", None, *rest)
+    assert [letter.reason.value for letter in bench.dead_letters] == ["malformed_json", "null_value"]
+    assert bench.dead_letters[0].record.value == b"{"
+    assert bench.count("applied", JOBS) == 7
+
+
+def test_labels_come_from_the_catalog(bench):
+    bench.jobs(*lifecycle(submitted={"cost_center": "made-up"}, routed={"provider": "made-up"}))
+    assert bench.count("spend", "other", "quantum") == 1_250_000
+    assert bench.count("valid", "M6", "other") == 1
+
+
+def test_trace_context_of_a_record_ends_up_in_the_evidence(bench):
+    header = ("traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+    bench.jobs(*lifecycle(), headers=(header,))
+    bench.results(result())
+    bench.beat(8)
+    assert bench.evidence[0].fields["trace_id"] == "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+def test_cut_anywhere_and_restored_the_stage_goes_on_as_if_nothing_had_been(catalog, policy):
+    values = [value for number in range(30) for value in lifecycle(f"run-{number}", submitted={"seed": number})]
+    random.Random(3).shuffle(values)
+    whole = Bench(catalog, policy)
+    cut = Bench(catalog, policy)
+    for position, value in enumerate(values):
+        for bench in (whole, cut):
+            bench.jobs(value)
+            if position % 3 == 0:
+                bench.results(result(f"run-{position // 3 % 30}"))
+            if position % 10 == 0:
+                bench.beat(2)
+        if position % 7 == 0:
+            restored = RunStage(catalog, policy, 4)
+            restored.restore(cut.stage.snapshot())
+            cut.stage = restored
+    for bench in (whole, cut):
+        bench.beat(GRACE + 5)
+    assert whole.stage.counters == cut.stage.counters
+    assert whole.evidence == cut.evidence
+    assert whole.stage.snapshot() == cut.stage.snapshot()
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xc1", b"garbage"])
+def test_a_damaged_snapshot_is_refused(catalog, policy, damage):
+    with pytest.raises(ValueError, match="damaged"):
+        RunStage(catalog, policy, 4).restore(damage)
+
+
+def test_a_snapshot_of_another_version_is_refused(catalog, policy, monkeypatch):
+    stage = RunStage(catalog, policy, 4)
+    monkeypatch.setattr("app.core.runs.VERSION", 99)
+    newer = stage.snapshot()
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="version 99"):
+        stage.restore(newer)
