@@ -5,7 +5,7 @@ present must be of its type and within its limits, or the record is rejected who
 """
 
 from datetime import datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct
 
@@ -221,4 +221,4 @@ class Result(Event, frozen=True, gc=False):
     cost_usd: Dollars | None = None
     replay_of: Id | None = None
     not_given: dict[Id, Text] = {}
-    provenance: dict[Id, object] | None = None
+    provenance: dict[Id, Any] | None = None
