@@ -79,9 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], int], text: str
-) -> argparse.ArgumentParser:
+def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
     parser.set_defaults(run=run)
     return parser
@@ -215,9 +213,7 @@ def _topics_create(options: argparse.Namespace) -> int:
 def _bench_pipeline(options: argparse.Namespace) -> int:
     from app.bench import pipeline
 
-    report = pipeline.run(
-        events=options.events, repeats=options.repeats, open_runs=options.open_runs, say=_progress
-    )
+    report = pipeline.run(events=options.events, repeats=options.repeats, open_runs=options.open_runs, say=_progress)
     _progress("")
     print(json.dumps(report, allow_nan=False) if options.json else pipeline.table(report))
     return 0

@@ -101,9 +101,7 @@ def _worker(settings: Settings, log: Path) -> Iterator[Worker]:
         worker.stop()
 
 
-def run(
-    *, seconds: float, rate: float, scenario: str, seed: int, source: Path | None, say: Say
-) -> dict[str, Any]:
+def run(*, seconds: float, rate: float, scenario: str, seed: int, source: Path | None, say: Say) -> dict[str, Any]:
     """Run the demo and return its summary.
 
     Parameters

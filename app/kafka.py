@@ -1,6 +1,7 @@
 """How every Kafka client of this project connects, and the topics it needs."""
 
 import asyncio
+import logging
 import ssl
 from typing import Any, Final
 
@@ -84,6 +85,10 @@ async def connected(client: Any, settings: Settings) -> Any:
     EnvironmentFault
         If no broker answers, or it refuses us.
     """
+    library = logging.getLogger("aiokafka")
+    level = library.level
+    # The library says on its own, line by line, what the one error below says.
+    library.setLevel(logging.CRITICAL)
     try:
         await asyncio.wait_for(client.start(), CONNECT_SECONDS)
     except (KafkaError, OSError, TimeoutError) as error:
@@ -93,6 +98,8 @@ async def connected(client: Any, settings: Settings) -> Any:
             f"no Kafka broker at {settings.bootstrap}: {why}",
             "start the broker, or set QETHICS_BOOTSTRAP; `qethics demo` brings its own",
         ) from error
+    finally:
+        library.setLevel(level)
     return client
 
 

@@ -103,7 +103,9 @@ class _Worker:
             producer = kafka.producer(settings, max_batch_size=BATCH_BYTES)
             await kafka.connected(producer, settings)
             stack.push_async_callback(producer.stop)
-            reader = await kafka.connected(kafka.consumer(settings, max_partition_fetch_bytes=8 * 2**20, fetch_max_wait_ms=20), settings)
+            reader = await kafka.connected(
+                kafka.consumer(settings, max_partition_fetch_bytes=8 * 2**20, fetch_max_wait_ms=20), settings
+            )
             stack.push_async_callback(reader.stop)
             publisher = Publisher(producer, SINKS, settings.topic)
             shell = self._shell(publisher, producer, reader)

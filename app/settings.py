@@ -5,6 +5,7 @@ case. The environment wins. A secret is named by file (`..._FILE`), so it is nev
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -124,7 +125,14 @@ def _refused(message: str) -> SettingError:
     return SettingError(f"{PREFIX}{name.upper()}: {what}", "correct the setting; docs/settings.md lists them all")
 
 
+_ADDRESS: Final = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[^\s:,\[\]]+):([0-9]{1,5})\Z")
+
+
 def _check(settings: Settings) -> None:
+    for address in settings.bootstrap.split(","):
+        found = _ADDRESS.match(address)
+        if found is None or not 0 < int(found[1]) <= 65535:
+            raise SettingError(f"{PREFIX}BOOTSTRAP: {address!r} is no host:port", "write e.g. 127.0.0.1:9092")
     if settings.security_protocol.startswith("SASL"):
         for name in ("sasl_username", "sasl_password_file"):
             if getattr(settings, name) is None:

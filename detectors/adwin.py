@@ -47,7 +47,6 @@ class Adwin:
     ) -> None:
         self._parameters = (float(delta), clock, min_window_length, grace_period)
         self._inner: Any = drift.ADWIN(  # type: ignore[no-untyped-call]  # River leaves its constructor untyped
-           
             delta=delta, clock=clock, min_window_length=min_window_length, grace_period=grace_period
         )
 

@@ -130,9 +130,7 @@ class Traffic:
         Circuits of one run, >= 1; 8 makes as many results as job events.
     """
 
-    def __init__(
-        self, scenario: Scenario, *, seed: int, start: float, rate: float, results_per_run: int = 1
-    ) -> None:
+    def __init__(self, scenario: Scenario, *, seed: int, start: float, rate: float, results_per_run: int = 1) -> None:
         self.truth = Truth()
         self._scenario = scenario
         self._seed = seed
@@ -240,7 +238,8 @@ class Traffic:
         truth.unauthorized += misrouted and sensitive
         truth.decisions += 1
         truth.explained += explained
-        truth.incomplete_runs += incomplete
+        # A high-tier run owes an explanation of its decision.
+        truth.incomplete_runs += incomplete or (job.tier == "high" and not explained)
 
         def job_event(offset: float, kind: str, producer: str, rest: str = "") -> None:
             made.append(

@@ -49,6 +49,6 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.write_line("The broker was Apache Kafka, in KRaft mode.")
     else:
         terminalreporter.write_line(
-            "The broker was the embedded one (Tansu). The suite on Apache Kafka did not run: it needs Maven Central and "
-            "Java; `make test-kafka` runs it."
+            "The broker was the embedded one (Tansu). The suite on Apache Kafka did NOT run: it needs Maven Central "
+            "and Java; `make test-kafka` runs it."
         )

@@ -83,9 +83,7 @@ def decode_result(value: bytes | None, headers: Headers = ()) -> Result | Reject
         return decoded
     counts = decoded.counts
     if sum(counts.values()) != decoded.shots:
-        return Rejection(
-            Reason.COUNTS_MISMATCH, f"counts add up to {sum(counts.values())}, shots say {decoded.shots}"
-        )
+        return Rejection(Reason.COUNTS_MISMATCH, f"counts add up to {sum(counts.values())}, shots say {decoded.shots}")
     if "".join(counts).strip("01"):
         return Rejection(Reason.BAD_BITSTRING, "an outcome has characters other than 0 and 1")
     if len(counts) > MAX_OUTCOMES:
@@ -100,14 +98,13 @@ def _checked_time(event: _E) -> _E | Rejection:
     return Rejection(Reason.TIME_OUT_OF_RANGE, f"at is in the year {year}")
 
 
-def _decode(decoder: Any, kind: Any, value: bytes | None, headers: Headers) -> Any:
-    if not value:
-        return Rejection(Reason.NULL_VALUE, "a tombstone") if value is None else Rejection(Reason.EMPTY_VALUE, "")
-    if len(value) > MAX_BYTES:
-        return Rejection(Reason.TOO_LARGE, f"{len(value)} bytes, at most {MAX_BYTES} are taken")
+def _decode(decoder: Any, kind: Any, given: bytes | None, headers: Headers) -> Any:
+    value = given or b""
     # More openings than the limit is the only way to be too deep, and counting them is far cheaper than nesting them.
-    if value.count(b"[") + value.count(b"{") > MAX_NESTING and _nesting(value) > MAX_NESTING:
-        return Rejection(Reason.TOO_DEEP, f"nesting above {MAX_NESTING}")
+    if not value or len(value) > MAX_BYTES or value.count(b"[") + value.count(b"{") > MAX_NESTING:
+        refused = _outside_limits(given)
+        if refused is not None:
+            return refused
     try:
         if headers:
             envelope = _cloudevent(value, headers)
@@ -118,6 +115,18 @@ def _decode(decoder: Any, kind: Any, value: bytes | None, headers: Headers) -> A
         return Rejection(Reason.CLOUDEVENTS, str(fault))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError, ValueError) as error:
         return _rejection_of(value, error)
+
+
+def _outside_limits(value: bytes | None) -> Rejection | None:
+    if value is None:
+        return Rejection(Reason.NULL_VALUE, "a tombstone")
+    if not value:
+        return Rejection(Reason.EMPTY_VALUE, "no bytes")
+    if len(value) > MAX_BYTES:
+        return Rejection(Reason.TOO_LARGE, f"{len(value)} bytes, at most {MAX_BYTES} are taken")
+    if _nesting(value) > MAX_NESTING:
+        return Rejection(Reason.TOO_DEEP, f"nesting above {MAX_NESTING}")
+    return None
 
 
 def _nesting(value: bytes) -> int:
@@ -194,9 +203,7 @@ def _cloudevent(value: bytes, headers: Headers) -> dict[str, Any] | None:
         return _structured(value)
     if "ce_specversion" not in named:
         return None
-    attributes = {
-        name.removeprefix("ce_"): text.decode() for name, text in headers if name.startswith("ce_") and text
-    }
+    attributes = {name.removeprefix("ce_"): text.decode() for name, text in headers if name.startswith("ce_") and text}
     return _filled(_ANY.decode(value), attributes)
 
 

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from app.core import ledger
 from app.core.fidelity import ESTIMATOR
-from app.core.identity import outcome_id
+from app.core.identity import outcome_id, unpacked_digest
 from app.core.outcomes import Evidence
 from app.core.run import Declared, Own, Results, Run, declared_values, own_values, routing_values
 
@@ -106,16 +106,17 @@ def _values(run: Run) -> dict[str, Any]:
     values: dict[str, Any] = dict.fromkeys(FIELDS)
     if run.declared is not None and run.own is not None:
         values.update(zip(SUBMITTED, declared_values(run.declared) + own_values(run.own), strict=True))
+        values["inputs_digest"] = unpacked_digest(run.own.inputs_digest)
     values["decision_id"] = run.decision_id
     values["policy_revision"] = run.policy_revision
     if run.routing is not None:
         values.update(zip(ROUTED, routing_values(run.routing), strict=True))
     if run.results is not None:
         values.update(_resulted(run.results))
-    if run.explanation is not None:
-        values["explanation"] = run.explanation
-    if run.reviewer is not None:
-        values["review"] = {"reviewer": run.reviewer, "verdict": run.review_verdict}
+    if run.decision is not None:
+        values["explanation"] = run.decision.explanation
+        if run.decision.reviewer is not None:
+            values["review"] = {"reviewer": run.decision.reviewer, "verdict": run.decision.verdict}
     if run.present & BITS["cost_usd"]:
         values["cost_usd"] = run.microdollars / 1e6
     values["trace_id"] = run.trace_id
@@ -124,10 +125,10 @@ def _values(run: Run) -> dict[str, Any]:
 
 def _resulted(results: Results) -> dict[str, Any]:
     values: dict[str, Any] = {
-        "calibration_id": results.calibration_id,
-        "calibrated_at": None if results.calibrated_at is None else instant(results.calibrated_at),
+        "calibration_id": results.origin.calibration_id,
+        "calibrated_at": None if results.origin.calibrated_at is None else instant(results.origin.calibrated_at),
         "result_digest": "sha256:" + results.digest.hex(),
-        "result_environment_digest": results.environment_digest,
+        "result_environment_digest": results.origin.environment_digest,
         "result_shots": results.shots,
         "signature": True if results.signed else None,
     }

@@ -1,5 +1,6 @@
 """Names derived from content: stable over processes, machines and replays."""
 
+import re
 from hashlib import blake2b
 
 from xxhash import xxh3_64_digest, xxh3_64_intdigest
@@ -28,6 +29,20 @@ def fingerprint8(identifier: str) -> bytes:
     XXH3-64. A run has tens of events, so two ids of one run share a fingerprint with probability below 1e-15.
     """
     return xxh3_64_digest(identifier.encode())
+
+
+_SHA256 = re.compile(r"sha256:([0-9a-f]{64})\Z")
+
+
+def packed_digest(digest: str | None) -> bytes | str | None:
+    """A SHA-256 as its 32 bytes; anything else as it is."""
+    found = _SHA256.match(digest) if digest is not None else None
+    return digest if found is None else bytes.fromhex(found[1])
+
+
+def unpacked_digest(digest: bytes | str | None) -> str | None:
+    """What `packed_digest` was given."""
+    return f"sha256:{digest.hex()}" if isinstance(digest, bytes) else digest
 
 
 def bucket(key: str, buckets: int) -> int:

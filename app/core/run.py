@@ -5,7 +5,7 @@ type is array-like msgspec, so a checkpoint is one encode in C and reads back ty
 """
 
 from operator import attrgetter
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -37,7 +37,8 @@ class Own(Struct, frozen=True, gc=False, array_like=True):
     """What a submission says of this run alone."""
 
     subject_token: str | None
-    inputs_digest: str | None
+    #: A SHA-256 as its 32 bytes; any other digest as it was written.
+    inputs_digest: Any
     seed: int | None
     estimated_cost_usd: float | None
     replay_of: str | None
@@ -53,24 +54,38 @@ class Routing(Struct, frozen=True, gc=False, array_like=True):
     runtime: str | None
 
 
-class Results(Struct, gc=False, array_like=True):
-    """What the results of a run add up to, whatever order they came in."""
+class Origin(Struct, frozen=True, gc=False, array_like=True):
+    """Where results came from. `calibrated_at` in seconds since the epoch."""
 
-    #: Sum modulo 2^256 of the SHA-256 of every result's bytes; of one result, its SHA-256. 32 bytes, big-endian.
-    digest: bytes
     provider: str | None
     backend: str | None
     calibration_id: str | None
     calibrated_at: float | None
     environment_digest: str | None
+
+
+class Decision(Struct, gc=False, array_like=True):
+    """The decision that a run influenced, and what a person said of it."""
+
+    outcome: str | None = None
+    explanation: events.Explanation | None = None
+    acted_on: bool | None = None
+    reviewer: str | None = None
+    verdict: str | None = None
+
+
+class Results(Struct, gc=False, array_like=True):
+    """What the results of a run add up to, whatever order they came in."""
+
+    #: Sum modulo 2^256 of the SHA-256 of every result's bytes; of one result, its SHA-256. 32 bytes, big-endian.
+    digest: bytes
+    origin: Origin
     n: int = 0
     shots: int = 0
     fidelity_n: int = 0
     fidelity_sum: float = 0.0
     #: Sum of squared standard errors.
     error_sum: float = 0.0
-    queue_seconds: float = 0.0
-    execution_seconds: float = 0.0
     signed: bool = False
     not_given: dict[str, str] | None = None
 
@@ -85,7 +100,7 @@ class Judged(Struct, gc=False, array_like=True):
 class Run(Struct, gc=False, array_like=True):
     """One open run. `closes_at` is in seconds watched (`RunStage.time`)."""
 
-    closes_at: float
+    closes_at: int
     #: Bits of the evidence fields that are there (`evidence.BITS`).
     present: int = 0
     #: Bits of the steps that were seen (`ledger.CODES`).
@@ -100,12 +115,7 @@ class Run(Struct, gc=False, array_like=True):
     results: Results | None = None
     decision_id: str | None = None
     policy_revision: str | None = None
-    decision_ref: str | None = None
-    decision_outcome: str | None = None
-    explanation: events.Explanation | None = None
-    acted_on: bool | None = None
-    reviewer: str | None = None
-    review_verdict: str | None = None
+    decision: Decision | None = None
     microdollars: int = 0
     trace_id: str | None = None
     judged: bool = False

@@ -9,7 +9,8 @@ The way of an event: decode -> admit (once only) -> its handler -> settle the ru
 
 from collections.abc import Callable
 from hashlib import sha256
-from typing import Any, Final
+from math import ceil
+from typing import Any, Final, TypeVar, cast
 
 import msgspec
 from msgspec import Struct
@@ -21,14 +22,16 @@ from app.core.decode import MAX_AHEAD_SECONDS, Reason, Rejection, decode_job, de
 from app.core.evidence import BITS, mask
 from app.core.fidelity import Ideal
 from app.core.forgotten import Forgotten
-from app.core.identity import bucket, fingerprint8, outcome_id
+from app.core.identity import bucket, fingerprint8, outcome_id, packed_digest
 from app.core.outcomes import DeadLetter, Observation, Outcomes, Pack, Spending, Violation
 from app.core.policy import ROUTING_RULE, Policy, Verdict
 from app.core.records import Batch, Record
 from app.core.run import (
     Closed,
+    Decision,
     Declared,
     Judged,
+    Origin,
     Own,
     Results,
     Routing,
@@ -40,6 +43,7 @@ from app.core.run import (
 from app.core.sequences import packed
 from app.core.sli import Counters
 
+_T = TypeVar("_T")
 VERSION: Final = 1
 #: The most that one heartbeat moves the stage's time. What is beyond it is the processor's own absence, and no run is
 #: closed for time that nobody watched.
@@ -95,8 +99,9 @@ class RunStage:
         self._forgotten = Forgotten()
         #: Second -> runs that may be due then; a run that moved on is found again at its new second.
         self._due: dict[int, list[str]] = {}
+        self._seconds: dict[int, int] = {}
         self._declared: dict[Declared, tuple[Declared, int]] = {}
-        self._routings: dict[Routing, Routing] = {}
+        self._values: dict[Any, Any] = {}
         self._required: dict[tuple[str | None, str | None, bool], int] = {}
         self._outcomes = Outcomes()
         self._batch = Batch(JOBS, 0, 0, 0, ())
@@ -143,6 +148,7 @@ class RunStage:
         if record.headers and subject.trace_id is None:
             self._trace(subject, record)
         _HANDLERS.get(type(event), _ignore)(self, event, subject, record.offset)
+        subject.present = self._shared(subject.present)
         if subject.steps & ledger.TERMINAL_BITS and not subject.complete:
             self._settle_if_complete(event.run_id, subject, JOBS)
 
@@ -160,6 +166,7 @@ class RunStage:
         if record.headers and subject.trace_id is None:
             self._trace(subject, record)
         self._add_result(event, subject, observation, record.value or b"")
+        subject.present = self._shared(subject.present)
         if subject.steps & ledger.TERMINAL_BITS and not subject.complete:
             self._settle_if_complete(event.run_id, subject, RESULTS)
 
@@ -201,7 +208,7 @@ class RunStage:
         return subject
 
     def _open(self, run_id: str, topic: str) -> Run:
-        run = self.runs[run_id] = Run(closes_at=0.0)
+        run = self.runs[run_id] = Run(closes_at=0)
         self._schedule(run_id, run, self._watched(topic) + self._catalog.deadline_seconds)
         return run
 
@@ -222,7 +229,8 @@ class RunStage:
             present = mask(Declared.__struct_fields__, declared_values(event))
             shared = self._share(declared, present)
         run.declared, present = shared
-        run.own = Own(*own_values(event))
+        token, inputs, *rest = own_values(event)
+        run.own = Own(token, packed_digest(inputs), *rest)
         run.present |= present | mask(Own.__struct_fields__, own_values(event))
         if event.deadline_seconds is not None and not run.steps & ledger.TERMINAL_BITS:
             self._schedule(event.run_id, run, self._watched(JOBS) + event.deadline_seconds)
@@ -237,7 +245,7 @@ class RunStage:
         return declared, present
 
     def _admission(self, event: events.Admitted | events.Rejected, run: Run, offset: int) -> None:
-        run.decision_id, run.policy_revision = event.decision_id, event.policy_revision
+        run.decision_id, run.policy_revision = event.decision_id, self._text(event.policy_revision)
         run.present |= mask(("decision_id", "policy_revision"), (event.decision_id, event.policy_revision))
 
     def _routed(self, event: events.Routed, run: Run, offset: int) -> None:
@@ -247,23 +255,31 @@ class RunStage:
         self._judge_or_wait(event, run, offset)
 
     def _routing(self, event: events.Routed) -> Routing:
-        routing = Routing(*routing_values(event))
-        if len(self._routings) >= _SHARED:
-            self._routings.clear()
-        return self._routings.setdefault(routing, routing)
+        return self._shared(Routing(*routing_values(event)))
+
+    def _text(self, text: str | None) -> str | None:
+        return None if text is None else self._shared(text)
+
+    def _shared(self, value: _T) -> _T:
+        """The one object that stands for all equal values; most runs say the same as others."""
+        if len(self._values) >= _SHARED:
+            self._values.clear()
+        return cast(_T, self._values.setdefault(value, value))
 
     def _fell_back(self, event: events.FellBack, subject: Run | Closed, offset: int) -> None:
         self.counters["fallback",] += 1
 
     def _decided(self, event: events.DecisionMade, run: Run, offset: int) -> None:
-        run.decision_ref, run.decision_outcome = event.decision_ref, event.outcome
-        run.explanation, run.acted_on = event.explanation, event.acted_on
+        decision = run.decision = run.decision or Decision()
+        decision.outcome, decision.explanation = self._text(event.outcome), event.explanation
+        decision.acted_on = event.acted_on
         if event.explanation is not None:
             run.present |= BITS["explanation"]
         self._judge_or_wait(event, run, offset)
 
     def _reviewed(self, event: events.Review, run: Run, offset: int) -> None:
-        run.reviewer, run.review_verdict = event.reviewer, event.verdict
+        decision = run.decision = run.decision or Decision()
+        decision.reviewer, decision.verdict = self._text(event.reviewer), self._text(event.verdict)
         if event.reviewer is not None:
             run.present |= BITS["review"]
         self._count_review(event, run, offset)
@@ -369,13 +385,12 @@ class RunStage:
         digest = int.from_bytes(sha256(value).digest(), "big")
         results = run.results
         if results is None:
+            calibrated_at = None if event.calibrated_at is None else event.calibrated_at.timestamp()
             results = run.results = Results(
                 digest=bytes(32),
-                provider=event.provider,
-                backend=event.backend,
-                calibration_id=event.calibration_id,
-                calibrated_at=None if event.calibrated_at is None else event.calibrated_at.timestamp(),
-                environment_digest=event.environment_digest,
+                origin=self._shared(
+                    Origin(event.provider, event.backend, event.calibration_id, calibrated_at, event.environment_digest)
+                ),
             )
             run.present |= mask(
                 ("calibration_id", "calibrated_at", "result_environment_digest", "result_digest", "result_shots"),
@@ -390,8 +405,6 @@ class RunStage:
             results.fidelity_sum += observation.fidelity
             results.error_sum += observation.standard_error**2
             run.present |= BITS["fidelity"]
-        results.queue_seconds += event.queue_seconds or 0.0
-        results.execution_seconds += event.execution_seconds or 0.0
         if event.provenance is not None:
             results.signed = True
             run.present |= BITS["signature"]
@@ -410,8 +423,10 @@ class RunStage:
     # -- time and closing --------------------------------------------------------------------------------------------
 
     def _schedule(self, run_id: str, run: Run, at: float) -> None:
-        run.closes_at = at
-        self._due.setdefault(int(at), []).append(run_id)
+        second = ceil(at)
+        # Runs that are due together share one integer.
+        run.closes_at = second = self._seconds.setdefault(second, second)
+        self._due.setdefault(second, []).append(run_id)
 
     def _advance(self, topic: str, at: float) -> None:
         """A heartbeat: the clock of one topic moves, and time is what both topics have reached."""
@@ -432,12 +447,9 @@ class RunStage:
         for second in sorted(second for second in self._due if second <= now):
             for run_id in sorted(set(self._due.pop(second))):  # an order that a restored stage has as well
                 run = self.runs.get(run_id)
-                if run is None or int(run.closes_at) != second:
-                    continue
-                if run.closes_at > now:
-                    self._due.setdefault(second, []).append(run_id)
-                else:
+                if run is not None and run.closes_at == second:
                     self._close(run_id, run)
+            self._seconds.pop(second, None)
         horizon = now - self._catalog.closed_retention_seconds
         while self.closed:
             run_id = next(iter(self.closed))
@@ -515,9 +527,12 @@ class RunStage:
         self._forgotten = Forgotten(state.forgotten)
         self._due = {}
         for run_id, run in self.runs.items():
-            self._due.setdefault(int(run.closes_at), []).append(run_id)
+            self._schedule(run_id, run, run.closes_at)
+            run.policy_revision = self._text(run.policy_revision)
             if run.routing is not None:
-                run.routing = self._routings.setdefault(run.routing, run.routing)
+                run.routing = self._shared(run.routing)
+            if run.results is not None:
+                run.results.origin = self._shared(run.results.origin)
         subjects: list[Run | Closed] = [*self.runs.values(), *self.closed.values()]
         for subject in subjects:
             if subject.declared is not None:

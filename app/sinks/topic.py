@@ -43,9 +43,7 @@ class Publisher:
         Short name -> full name of a topic.
     """
 
-    def __init__(
-        self, producer: AIOKafkaProducer, sinks: Sequence[TopicSink], topic: Callable[[str], str]
-    ) -> None:
+    def __init__(self, producer: AIOKafkaProducer, sinks: Sequence[TopicSink], topic: Callable[[str], str]) -> None:
         self.written = {sink.topic: 0 for sink in sinks}
         self.failed = {sink.topic: 0 for sink in sinks}
         self._producer = producer
@@ -86,7 +84,9 @@ class Publisher:
         if error is not None:
             raise error
 
-    async def _send(self, name: str, partition: int, lines: list[Line]) -> list[tuple["asyncio.Future[RecordMetadata]", int]]:
+    async def _send(
+        self, name: str, partition: int, lines: list[Line]
+    ) -> list[tuple["asyncio.Future[RecordMetadata]", int]]:
         """Hand the lines of one partition to the producer in as few batches as they fit into."""
         sent: list[tuple[asyncio.Future[RecordMetadata], int]] = []
         batch, count = self._producer.create_batch(), 0

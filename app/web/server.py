@@ -79,9 +79,7 @@ def application(
 
 def render(status: dict[str, Any], names: dict[str, str]) -> str:
     """The status page as HTML; needs no script."""
-    figures = "".join(
-        f"<tr><td>{text}</td><td class=n>{_number(status[key])}</td></tr>" for key, text in _FIGURES
-    )
+    figures = "".join(f"<tr><td>{text}</td><td class=n>{_number(status[key])}</td></tr>" for key, text in _FIGURES)
     slis = "".join(
         f"<tr><td>{sli}</td><td>{html.escape(names[sli])}</td><td class=n>{_number(row['good'])}</td>"
         f"<td class=n>{_number(row['valid'])}</td><td class=n>{_ratio(row)}</td></tr>"
@@ -89,7 +87,8 @@ def render(status: dict[str, Any], names: dict[str, str]) -> str:
     )
     fidelity = "".join(
         f"<tr><td>{html.escape(row['workload'])}</td><td>{html.escape(row['backend'])}</td>"
-        f"<td class=n>{row['n']}</td><td class=n>{row['mean']:.4f}</td><td class=n>{_number(row['standard_error'])}</td>"
+        f"<td class=n>{row['n']}</td><td class=n>{row['mean']:.4f}</td>"
+        f"<td class=n>{_number(row['standard_error'])}</td></tr>"
         for row in status["fidelity"]
     )
     build = ", ".join(f"{html.escape(name)} {html.escape(value)}" for name, value in status["build"].items())

@@ -51,9 +51,9 @@ def test_equal_questions_get_equal_answers_from_memory_and_from_the_engine(polic
     "module",
     [
         "package qethics\nimport rego.v1\n",
-        "package qethics\nimport rego.v1\ndecision := {\"allow\": true}\n",
+        'package qethics\nimport rego.v1\ndecision := {"allow": true}\n',
         "package qethics\nimport rego.v1\ndecision := 1 / 0\n",
-        "package qethics\nimport rego.v1\ndecision := {\"allow\": false, \"violations\": []}\n",
+        'package qethics\nimport rego.v1\ndecision := {"allow": false, "violations": []}\n',
     ],
 )
 def test_undefined_error_and_a_denial_without_reason_deny(module):

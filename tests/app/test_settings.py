@@ -16,7 +16,9 @@ def test_defaults_are_good_and_bound_to_loopback():
 def test_the_environment_wins_over_the_file_and_the_command_line_over_both(tmp_path):
     config = tmp_path / "qethics.toml"
     config.write_text('group = "file"\npartitions = 8\nweb_port = 1\n')
-    settings = load({"QETHICS_CONFIG": str(config), "QETHICS_GROUP": "environment", "QETHICS_WEB_PORT": "2"}, web_port=3)
+    settings = load(
+        {"QETHICS_CONFIG": str(config), "QETHICS_GROUP": "environment", "QETHICS_WEB_PORT": "2"}, web_port=3
+    )
     assert (settings.group, settings.partitions, settings.web_port) == ("environment", 8, 3)
 
 

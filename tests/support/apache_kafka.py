@@ -47,9 +47,7 @@ class Broker:
         self._directory = directory
         self._log = directory / "server.log"
         self._properties = directory / "server.properties"
-        self._properties.write_text(
-            PROPERTIES.format(port=self.port, controller=free_port(), directory=directory)
-        )
+        self._properties.write_text(PROPERTIES.format(port=self.port, controller=free_port(), directory=directory))
         self._jars = jars()
         self._java(["kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c", str(self._properties), "--standalone"])
         self.process = None

@@ -154,7 +154,9 @@ def ids(written, expected):
 
 def expected_counters(oracle: Oracle):
     """The oracle's counters under the names and labels that `/metrics` uses."""
-    names = {(side, sli.id): (f"{METRIC_PREFIX}{sli.name}_{side}", sli.labels) for sli in SLIS for side in ("valid", "bad")}
+    names = {
+        (side, sli.id): (f"{METRIC_PREFIX}{sli.name}_{side}", sli.labels) for sli in SLIS for side in ("valid", "bad")
+    }
     names |= {(row.key,): (METRIC_PREFIX + row.name, row.labels) for row in COUNTERS}
     found = Counter()
     for stages in (oracle.runs, oracle.streams):

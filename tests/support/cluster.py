@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -33,10 +34,11 @@ from app.stream.checkpoint import end_offset
 class Worker:
     """One worker process."""
 
-    def __init__(self, cluster, number):
+    def __init__(self, cluster, number, environment):
         self.port = free_port()
         self.log = cluster.directory / f"worker-{number}.log"
         environment = {
+            **environment,
             **{name: value for name, value in os.environ.items() if not name.startswith("QETHICS_")},
             **cluster.settings.environment(),
             "QETHICS_WEB_PORT": str(self.port),
@@ -84,8 +86,7 @@ class Cluster:
         shutil.copytree(DEFAULT_DIRECTORY, policies)
         for name, value in (closing or {}).items():
             path = policies / "evidence.yaml"
-            lines = path.read_text().splitlines()
-            path.write_text("\n".join(f"  {name}: {value}" if line.startswith(f"  {name}:") else line for line in lines))
+            path.write_text(re.sub(rf"(?m)^  {name}: .*$", f"  {name}: {value}", path.read_text()))
         unique = uuid.uuid4().hex[:8]
         defaults = {
             "bootstrap": bootstrap,
@@ -98,9 +99,9 @@ class Cluster:
         }
         self.settings: Settings = load({}, **{**defaults, **settings})
 
-    def start(self):
+    def start(self, **environment):
         self.started += 1
-        worker = Worker(self, self.started)
+        worker = Worker(self, self.started, environment)
         self.workers.append(worker)
         return worker
 

@@ -1,6 +1,7 @@
 """Records and batches without a broker."""
 
 import json
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from app.conventions import HEARTBEAT_HEADER, JOBS, RESULTS
@@ -27,14 +28,17 @@ class Log:
     def batch(self, topic, values, at=START, headers=()):
         first = self.offsets.get(topic, 0)
         records = [
-            Record(first + index, int(at * 1000), b"key", value if isinstance(value, bytes | None) else dump(value), headers)
-            for index, value in enumerate(values)
+            Record(first + index, int(at * 1000), b"key", raw(value), headers) for index, value in enumerate(values)
         ]
         self.offsets[topic] = first + len(records)
         return Batch(topic, self.partition, first, first + len(records), records)
 
     def heartbeat(self, topic, at):
         return self.batch(topic, [b"{}"], at, ((HEARTBEAT_HEADER, b"1"),))
+
+
+def raw(value):
+    return value if isinstance(value, bytes | None) else dump(value)
 
 
 def dump(value):
@@ -73,8 +77,6 @@ def result(run_id="run-1", *, at=Log.START, **fields):
 
 
 def stamp(at):
-    from datetime import UTC, datetime
-
     return datetime.fromtimestamp(at, UTC).isoformat()
 
 

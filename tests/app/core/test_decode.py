@@ -154,7 +154,9 @@ mutated = st.builds(
     st.sampled_from([event("submitted"), event("cost", amount_usd=1), result()]),
     st.dictionaries(fields, json_values, max_size=3),
 )
-cut = st.builds(lambda text, at, byte: text[:at] + bytes([byte]) + text[at + 1 :], mutated, st.integers(0, 300), st.integers(0, 255))
+cut = st.builds(
+    lambda text, at, byte: text[:at] + bytes([byte]) + text[at + 1 :], mutated, st.integers(0, 300), st.integers(0, 255)
+)
 header_names = st.sampled_from(["ce_specversion", "ce_id", "ce_type", "content-type", "traceparent"])
 header_values = st.sampled_from([b"1.0", b"", b"\xff", b"application/cloudevents+json", b"x"]) | st.binary(max_size=8)
 headers = st.lists(st.tuples(header_names, header_values), max_size=4).map(tuple)

@@ -1,0 +1,62 @@
+# Two commands do all set-up on a fresh machine: `make demo` and `make test`. Both begin with `make install`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PYTHONWARNINGS ?= ignore
+
+.PHONY: install install-bench demo test test-kafka lint prove prove-full bench lock clean
+
+# What is installed is what the lock file says, each file by its hash.
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else "qethics needs Python 3.11 to 3.13, this is %d.%d; set PYTHON=python3.x" % v)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# The peers of `qethics bench pipeline`; users do not need them.
+install-bench: install $(VENV)/.installed-bench
+
+$(VENV)/.installed-bench: requirements-bench.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
+	@touch $@
+
+demo: install
+	$(BIN)/qethics demo
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Everything that needs nothing but Python: unit, property and integration tests, these on the embedded broker.
+test: install lint
+	$(BIN)/python -m pytest
+
+# The same integration suite on Apache Kafka 4.x (needs Java 17 and Maven Central).
+test-kafka: install
+	QETHICS_TEST_BROKER=apache $(BIN)/python -m pytest tests/integration
+
+# The longer proofs, bounded so that they end within some ten minutes; `prove-full` takes the whole of them.
+prove: install-bench
+	PROVE=bounded $(BIN)/python -m pytest tests/proofs -s
+	PROVE=bounded QETHICS_TEST_BROKER=apache $(BIN)/python -m pytest tests/proofs -s
+
+prove-full: install-bench
+	PROVE=full $(BIN)/python -m pytest tests/proofs -s
+	PROVE=full QETHICS_TEST_BROKER=apache $(BIN)/python -m pytest tests/proofs -s
+	$(BIN)/qethics bench pipeline
+
+bench: install-bench
+	$(BIN)/qethics bench pipeline
+
+# Needs `uv`. Hashes of every platform's files; no registry is named in the lock files.
+lock:
+	uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock
+	uv pip compile pyproject.toml --extra dev --extra bench --universal --generate-hashes --no-emit-index-url --no-header --quiet -c requirements.lock -o requirements-bench.lock
+
+clean:
+	rm -rf $(VENV) var .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,24 @@
+"""The exactness proof, small: a kill, a join and a stop under traffic. The whole of it is in `tests/proofs`."""
+
+import asyncio
+
+import pytest
+from chaos import GRACE_SECONDS, prove
+from cluster import Cluster
+
+pytestmark = pytest.mark.broker
+
+
+def test_totals_and_ids_are_those_of_one_process_that_never_crashed(bootstrap, tmp_path):
+    cluster = Cluster(bootstrap, tmp_path, closing={"grace_seconds": GRACE_SECONDS})
+    try:
+        report = asyncio.run(
+            prove(cluster, events=30_000, rate=3000, seed=5, kills=1, terms=1, joins=1, stops=0, say=lambda text: None)
+        )
+    finally:
+        cluster.end()
+    assert report["differences"] == {}
+    for name in ("violations", "evidence"):
+        assert (report[name]["missing"], report[name]["invented"], report[name]["doubled_in_oracle"]) == (0, 0, 0)
+    assert report["evidence"]["expected"] > 2000
+    assert max(report["term_seconds"]) < 10

@@ -1,0 +1,98 @@
+"""What a user gets to see when something around us is wrong: one line, exit 2, no traceback."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from app.broker import free_port
+
+
+def qethics(*arguments, **environment):
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("QETHICS_")}
+    return subprocess.run(
+        [sys.executable, "-m", "app", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**clean, "PYTHONWARNINGS": "ignore", **environment},
+    )
+
+
+def one_line(done, *texts):
+    assert done.returncode == 2, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("qethics:")]
+    assert len(lines) == 1
+    assert "Traceback" not in done.stderr
+    assert "Unclosed" not in done.stderr
+    assert " -> " in lines[0], "says what to do"
+    for text in texts:
+        assert text in lines[0]
+
+
+def test_no_broker_at_all(tmp_path):
+    address = f"127.0.0.1:{free_port()}"
+    environment = {"QETHICS_BOOTSTRAP": address, "QETHICS_DATA_DIRECTORY": str(tmp_path), "QETHICS_WEB_PORT": "0"}
+    one_line(qethics("worker", **environment), address, "the environment")
+    one_line(qethics("topics", "create", "--bootstrap", address), address)
+    one_line(qethics("simulate", "--bootstrap", address), address)
+
+
+@pytest.mark.parametrize("address", ["no.such.host.invalid:9092", "127.0.0.1", "127.0.0.1:99999", ":::"])
+def test_a_wrong_broker_address(tmp_path, address):
+    environment = {"QETHICS_BOOTSTRAP": address, "QETHICS_DATA_DIRECTORY": str(tmp_path), "QETHICS_WEB_PORT": "0"}
+    one_line(qethics("worker", **environment), address)
+
+
+def test_something_that_is_no_broker(tmp_path):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        environment = {"QETHICS_BOOTSTRAP": address, "QETHICS_DATA_DIRECTORY": str(tmp_path), "QETHICS_WEB_PORT": "0"}
+        one_line(qethics("worker", **environment), address)
+
+
+def test_a_data_directory_that_cannot_be_written(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("not a directory")
+    for directory in (blocked / "data", "/proc/qethics"):
+        one_line(qethics("worker", QETHICS_DATA_DIRECTORY=str(directory), QETHICS_WEB_PORT="0"), str(directory))
+
+
+def test_a_port_in_use(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        one_line(qethics("worker", QETHICS_DATA_DIRECTORY=str(tmp_path), QETHICS_WEB_PORT=port), port, "in use")
+
+
+def test_a_broken_setting():
+    one_line(qethics("worker", QETHICS_PARTITIONS="four"), "QETHICS_PARTITIONS", "your configuration")
+    one_line(qethics("worker", QETHICS_POLICIES="/no/such/directory", QETHICS_WEB_PORT="0"), "/no/such/directory")
+
+
+def test_an_unknown_scenario_and_a_file_that_is_not_there():
+    one_line(qethics("demo", "--scenario", "doom"), "doom")
+    one_line(qethics("demo", "--input", "/no/such/file"), "/no/such/file")
+
+
+def test_a_file_that_holds_no_native_results(tmp_path):
+    file = tmp_path / "results.jsonl"
+    file.write_text('{"sdk":"qiskit-aer","device":"d","circuit":"c","result":{}}\n')
+    one_line(qethics("demo", "--input", str(file)), f"{file}:1")
+
+
+def test_a_missing_wheel_of_the_embedded_broker(tmp_path):
+    one_line(qethics("demo", CALF_TANSU_BIN=str(tmp_path / "none")), "embedded broker", "the environment")
+
+
+@pytest.mark.parametrize("arguments", [(), ("no-such-command",), ("demo", "--seconds", "-1"), ("demo", "--rate", "x")])
+def test_wrong_use_exits_2(arguments):
+    done = qethics(*arguments)
+    assert done.returncode == 2
+    assert "usage:" in done.stderr

@@ -1,0 +1,183 @@
+"""Real workers on a real broker, through the front door: topics in, topics and pages out."""
+
+import asyncio
+import json
+import signal
+import time
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from records import dump, event, lifecycle, result
+
+from app.conventions import DEAD_LETTER, EVIDENCE, JOBS, RESULTS, VIOLATIONS
+from app.core.decode import MAX_BYTES
+from simulators.traffic import Message
+
+pytestmark = pytest.mark.broker
+
+
+def messages(*jobs, results=()):
+    made = [Message(0.0, JOBS, value["run_id"].encode(), dump(value)) for value in jobs]
+    return made + [Message(0.0, RESULTS, value["run_id"].encode(), dump(value)) for value in results]
+
+
+def taken(cluster, count):
+    return lambda: (
+        cluster.total("events_applied") + cluster.total("duplicates") + cluster.total("dead_letters") >= count
+    )
+
+
+NOW = time.time()
+NESTED = b'{"type":"started","x":' + b"[" * 64 + b"]" * 64 + b"}"
+BAD = [
+    ("truncated", JOBS, dump(event("started"))[:-5], "malformed_json"),
+    ("not UTF-8", JOBS, b'{"type":"\xff"}', "not_utf8"),
+    ("too large", JOBS, b'"' + b"x" * (MAX_BYTES - 1) + b'"', "too_large"),
+    ("nesting 65", JOBS, NESTED, "too_deep"),
+    ("NaN", JOBS, dump(event("cost"))[:-1] + b',"amount_usd":NaN}', "non_finite"),
+    ("Infinity", JOBS, dump(event("cost"))[:-1] + b',"amount_usd":Infinity}', "non_finite"),
+    ("negative counts", RESULTS, dump(result(counts={"0": -1, "1": 101})), "invalid_field"),
+    ("wrong sum", RESULTS, dump(result(counts={"0": 99})), "counts_mismatch"),
+    ("unknown type", JOBS, dump(event("exploded")), "unknown_type"),
+    ("unknown version", JOBS, dump(event("started", schema_version=7)), "unknown_schema_version"),
+    ("missing run_id", JOBS, dump({k: v for k, v in event("started").items() if k != "run_id"}), "missing_field"),
+    ("run_id of 10 kB", JOBS, dump(event("started", "r" * 10_000)), "invalid_field"),
+    ("year 9999", JOBS, dump({**event("started"), "at": "9999-12-31T23:59:59Z"}), "time_out_of_range"),
+    ("null", JOBS, None, "null_value"),
+    ("empty", JOBS, b"", "empty_value"),
+]
+
+
+def test_bad_input_goes_to_the_dead_letter_topic_with_its_bytes_and_the_flow_goes_on(cluster):
+    cluster.start()
+    cluster.await_ready()
+    sent = [Message(0.0, topic, name.encode(), value) for name, topic, value, _ in BAD]
+    good = messages(*lifecycle(at=NOW), results=[result(at=NOW)])
+    asyncio.run(cluster.produce([*good[:4], *sent, *good[4:]]))
+    cluster.await_(taken(cluster, len(sent) + len(good)), 30, "everything taken in")
+    assert cluster.total("events_applied") == len(good)
+    letters = {
+        record.key.decode(): record
+        for records in asyncio.run(cluster.read(DEAD_LETTER)).values()
+        for record in records
+    }
+    originals = {
+        (record.topic, record.partition, record.offset): record.value
+        for name in (JOBS, RESULTS)
+        for records in asyncio.run(cluster.read(name)).values()
+        for record in records
+    }
+    for name, topic, value, reason in BAD:
+        headers = {key: text.decode() for key, text in letters[name].headers}
+        assert reason == headers["reason"], name
+        assert value == letters[name].value or (value is None and letters[name].value is None), name
+        place = cluster.settings.topic(headers["topic"]), int(headers["partition"]), int(headers["offset"])
+        assert topic == headers["topic"]
+        assert value == originals[place], name
+        assert int(headers["received_at"]) > 0
+
+
+def test_violations_and_evidence_reach_their_topics(cluster):
+    cluster.start()
+    cluster.await_ready()
+    bad = lifecycle("run-bad", at=NOW, submitted={"sensitivity": "pii"}, routed={"endpoint": "nowhere"})
+    good = lifecycle("run-good", at=NOW)
+    asyncio.run(cluster.produce(messages(*bad, *good, results=[result("run-bad", at=NOW), result("run-good", at=NOW)])))
+    cluster.await_(lambda: cluster.total("open_runs") == 0 and cluster.total("events_applied") == 16, 40, "runs close")
+    (violation,) = asyncio.run(cluster.values(VIOLATIONS))
+    assert (violation["run_id"], violation["rule"]) == ("run-bad", "approved_endpoint")
+    assert violation["severity"] == "critical"
+    evidence = {value["run_id"]: value for value in asyncio.run(cluster.values(EVIDENCE))}
+    assert set(evidence) == {"run-good", "run-bad"}
+    assert all(value["complete"] for value in evidence.values())
+
+
+def test_the_pages_of_a_worker(cluster):
+    worker = cluster.start()
+    cluster.await_(lambda: worker.page("/healthz") == "ok\n", 30, "health")
+    cluster.await_(lambda: worker.page("/readyz") == "ready\n", 30, "ready")
+    asyncio.run(cluster.produce(messages(*lifecycle(at=NOW), results=[result(at=NOW)])))
+    cluster.await_(taken(cluster, 8), 30, "everything taken in")
+    status = worker.status()
+    assert list(status["sli"]) == [f"M{number}" for number in range(1, 11)]
+    assert status["sli"]["M7"]["ratio"] is None
+    assert status["sli"]["M7"]["reason"]
+    page = worker.page("/")
+    for text in ("M1", "lag", "dead letters", "last checkpoint", "policy_revision", "Fidelity"):
+        assert text in page
+    assert worker.page("/table") is None
+    assert worker.page("/router") is None
+    families = {family.name: family for family in text_string_to_metric_families(worker.page("/metrics"))}
+    samples = families["qethics_events_applied"].samples
+    assert sum(sample.value for sample in samples if sample.labels["topic"] == "jobs") == 7
+    for name, family in families.items():
+        assert len(family.samples) <= 100, f"{name} has {len(family.samples)} series"
+        assert not {"run_id", "event_id"} & {label for sample in family.samples for label in sample.labels}
+    assert {sample.labels["tier"] for sample in families["qethics_provenance_completeness_valid"].samples} == {
+        "low",
+        "medium",
+        "high",
+        "unknown",
+    }
+
+
+def test_sigterm_makes_everything_durable_and_leaves_within_10_seconds(cluster):
+    worker = cluster.start()
+    cluster.await_ready()
+    asyncio.run(cluster.produce(messages(*lifecycle(at=NOW)[:3])))
+    cluster.await_(taken(cluster, 3), 30, "everything taken in")
+    began = time.monotonic()
+    worker.send(signal.SIGTERM)
+    assert worker.process.wait(15) == 0
+    assert time.monotonic() - began < 10
+    cluster.start()
+    cluster.await_ready()
+    assert cluster.total("events_applied") == 3
+    assert cluster.total("open_runs") == 1
+
+
+def test_a_second_worker_shares_the_partitions_and_no_total_is_reset(cluster):
+    cluster.start()
+    cluster.await_ready()
+    made = [value for number in range(40) for value in lifecycle(f"run-{number}", at=NOW)]
+    asyncio.run(cluster.produce(messages(*made)))
+    cluster.await_(taken(cluster, len(made)), 30, "everything taken in")
+    cluster.start()
+    cluster.await_(lambda: len(cluster.statuses()) == 2 and all(s["partitions"] for s in cluster.statuses()), 60, "both")
+    cluster.await_ready()
+    assert cluster.total("events_applied") == len(made)
+    assert sum(status["sli"]["M5"]["valid"] for status in cluster.statuses()) == 40
+
+
+SABOTAGE = """
+import os
+if "SABOTAGE" in os.environ:
+    from app.core import runs
+    whole = runs.RunStage.apply
+    def apply(stage, batch):
+        outcomes = whole(stage, batch)
+        if stage.counters["applied", "jobs"] > 4:
+            raise ArithmeticError("a defect that no input explains")
+        return outcomes
+    runs.RunStage.apply = apply
+"""
+
+
+def test_a_defect_ends_the_worker_before_another_record_is_taken_and_nothing_is_lost(cluster, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(SABOTAGE)
+    worker = cluster.start(PYTHONPATH=str(tmp_path), SABOTAGE="1")
+    cluster.await_ready()
+    asyncio.run(cluster.produce(messages(*lifecycle(at=NOW), results=[result(at=NOW)])))
+    cluster.await_(lambda: not worker.alive, 30, "the worker ends itself")
+    assert worker.process.returncode == 70
+    assert "a defect that no input explains" in worker.log.read_text()
+    cluster.start()
+    cluster.await_(taken(cluster, 8), 40, "its successor takes everything in")
+    assert (cluster.total("events_applied"), cluster.total("duplicates")) == (8, 0)
+
+
+def test_status_is_json_without_surprises(cluster):
+    worker = cluster.start()
+    cluster.await_ready()
+    text = worker.page("/status.json")
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
