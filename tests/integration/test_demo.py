@@ -79,6 +79,7 @@ def qaoa_ideal():
 
 def root_means(rate):
     """E sqrt(N) of a Poisson count: the series on the grid of 1/20 that the definition interpolates on."""
+
     def series(point):
         mass, total = np.exp(-point), 0.0
         for n in range(1, 160):
@@ -113,7 +114,8 @@ def straight_from(path):
     """Mean fidelity by (circuit, device) of a file of native results."""
     ideals = {**IDEALS, "qaoa-ring-4": qaoa_ideal()}
     found = defaultdict(list)
-    for line in gzip.open(path) if path.suffix == ".gz" else path.open("rb"):
+    text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    for line in text.splitlines():
         native = json.loads(line)
         if native["sdk"] == "qiskit-aer":
             raw = native["result"]["results"][0]

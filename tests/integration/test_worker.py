@@ -57,9 +57,7 @@ def test_bad_input_goes_to_the_dead_letter_topic_with_its_bytes_and_the_flow_goe
     cluster.await_(taken(cluster, len(sent) + len(good)), 30, "everything taken in")
     assert cluster.total("events_applied") == len(good)
     letters = {
-        record.key.decode(): record
-        for records in asyncio.run(cluster.read(DEAD_LETTER)).values()
-        for record in records
+        record.key.decode(): record for records in asyncio.run(cluster.read(DEAD_LETTER)).values() for record in records
     }
     originals = {
         (record.topic, record.partition, record.offset): record.value
@@ -143,7 +141,9 @@ def test_a_second_worker_shares_the_partitions_and_no_total_is_reset(cluster):
     asyncio.run(cluster.produce(messages(*made)))
     cluster.await_(taken(cluster, len(made)), 30, "everything taken in")
     cluster.start()
-    cluster.await_(lambda: len(cluster.statuses()) == 2 and all(s["partitions"] for s in cluster.statuses()), 60, "both")
+    cluster.await_(
+        lambda: len(cluster.statuses()) == 2 and all(s["partitions"] for s in cluster.statuses()), 60, "both"
+    )
     cluster.await_ready()
     assert cluster.total("events_applied") == len(made)
     assert sum(status["sli"]["M5"]["valid"] for status in cluster.statuses()) == 40
