@@ -1,15 +1,15 @@
 """ADWIN, adaptive windowing: River's implementation behind this project's protocol."""
 
-from typing import Any, Final
+from typing import Final
 
 from river import drift
 
-from detectors.protocol import finite, read, written
+from detectors.protocol import RiverBacked, read, written
 
 NAME: Final = "adwin"
 
 
-class Adwin:
+class Adwin(RiverBacked):
     r"""A window that drops its older part when two parts of it differ in mean.
 
     Over all cuts of the window into W0 and W1 of sizes n0 and n1, change is signalled when
@@ -46,18 +46,9 @@ class Adwin:
         self, delta: float = 0.002, clock: int = 32, min_window_length: int = 5, grace_period: int = 10
     ) -> None:
         self._parameters = (float(delta), clock, min_window_length, grace_period)
-        self._inner: Any = drift.ADWIN(  # type: ignore[no-untyped-call]  # River leaves its constructor untyped
+        self._inner = drift.ADWIN(  # type: ignore[no-untyped-call]  # River leaves its constructor untyped
             delta=delta, clock=clock, min_window_length=min_window_length, grace_period=grace_period
         )
-
-    @property
-    def drift_detected(self) -> bool:
-        """Whether the last update signalled a change."""
-        return bool(self._inner.drift_detected)
-
-    def update(self, x: float) -> None:
-        """Take in one finite value."""
-        self._inner.update(finite(x))
 
     def snapshot(self) -> bytes:
         """The window's histogram, as River's own compact bytes, and the flag."""

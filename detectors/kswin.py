@@ -1,16 +1,16 @@
 """KSWIN, the Kolmogorov-Smirnov window: River's implementation behind this project's protocol, always seeded."""
 
 from collections import deque
-from typing import Any, Final
+from typing import Final
 
 from river import drift
 
-from detectors.protocol import finite, read, written
+from detectors.protocol import RiverBacked, read, written
 
 NAME: Final = "kswin"
 
 
-class Kswin:
+class Kswin(RiverBacked):
     """A Kolmogorov-Smirnov test of the newest part of a window against a sample of the rest.
 
     Change is signalled when the p-value of the two-sample test is at most `alpha` and the distance above 0.1. The
@@ -46,16 +46,7 @@ class Kswin:
 
     def __init__(self, alpha: float = 1e-4, window_size: int = 100, stat_size: int = 30, seed: int = 0) -> None:
         self._parameters = (float(alpha), window_size, stat_size, seed)
-        self._inner: Any = drift.KSWIN(alpha=alpha, window_size=window_size, stat_size=stat_size, seed=seed)
-
-    @property
-    def drift_detected(self) -> bool:
-        """Whether the last update signalled a change."""
-        return bool(self._inner.drift_detected)
-
-    def update(self, x: float) -> None:
-        """Take in one finite value."""
-        self._inner.update(finite(x))
+        self._inner = drift.KSWIN(alpha=alpha, window_size=window_size, stat_size=stat_size, seed=seed)
 
     def snapshot(self) -> bytes:
         """The window, the flag and the state of the generator."""

@@ -1,16 +1,16 @@
 """Page-Hinkley: River's implementation behind this project's protocol."""
 
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from river import drift
 
-from detectors.protocol import finite, read, written
+from detectors.protocol import RiverBacked, read, written
 
 NAME: Final = "page_hinkley"
 _FIELDS: Final = ("_sum_increase", "_sum_decrease", "_min_increase", "_max_decrease")
 
 
-class PageHinkley:
+class PageHinkley(RiverBacked):
     r"""Cumulative deviation from the running mean, against its own extreme.
 
     With the running mean :math:`\bar x_t`, the sums :math:`m_t = \alpha m_{t-1} + (x_t - \bar x_t \mp \delta)` signal
@@ -54,18 +54,9 @@ class PageHinkley:
         mode: Literal["up", "down", "both"] = "both",
     ) -> None:
         self._parameters = (min_instances, float(delta), float(threshold), float(alpha), mode)
-        self._inner: Any = drift.PageHinkley(
+        self._inner = drift.PageHinkley(
             min_instances=min_instances, delta=delta, threshold=threshold, alpha=alpha, mode=mode
         )
-
-    @property
-    def drift_detected(self) -> bool:
-        """Whether the last update signalled a change."""
-        return bool(self._inner.drift_detected)
-
-    def update(self, x: float) -> None:
-        """Take in one finite value."""
-        self._inner.update(finite(x))
 
     def snapshot(self) -> bytes:
         """The running mean, the sums, their extremes and the flag."""

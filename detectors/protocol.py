@@ -1,7 +1,7 @@
 """What a detector is: a float and its own past."""
 
 from math import isfinite
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -38,6 +38,21 @@ class Detector(Protocol):
         ValueError
             If it was taken from another detector or with other parameters.
         """
+
+
+class RiverBacked:
+    """What the detectors that River implements have in common: its object, fed with finite values only."""
+
+    _inner: Any
+
+    @property
+    def drift_detected(self) -> bool:
+        """Whether the last update signalled a change."""
+        return bool(self._inner.drift_detected)
+
+    def update(self, x: float) -> None:
+        """Take in one finite value."""
+        self._inner.update(finite(x))
 
 
 def finite(x: float) -> float:

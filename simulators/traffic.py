@@ -148,17 +148,6 @@ class Traffic:
         self._sequence: dict[str, int] = {}
         self._made = 0
 
-    def messages(self) -> Iterator[Message]:
-        """The records in the order of their time; without end."""
-        waiting: list[Message] = []
-        while True:
-            waiting += self._block()
-            waiting.sort(key=_by_time)
-            now = self._start + self._made / self._runs_per_second
-            ready = next((index for index, message in enumerate(waiting) if message.at > now), len(waiting))
-            yield from waiting[:ready]
-            waiting = waiting[ready:]
-
     def runs(self, count: int) -> list[Message]:
         """The records of `count` whole runs, in the order of their time."""
         made: list[Message] = []

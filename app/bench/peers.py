@@ -187,7 +187,7 @@ def run_bytewax(work: Work, bootstrap: str, topics: Sequence[str], group: str, d
     stream = op.input("in", flow, source)
     op.output("out", op.filter_map("each", stream, each), TestingSink([]))
     work.start()
-    run_main(flow)  # type: ignore[no-untyped-call]  # Bytewax leaves it untyped
+    run_main(flow)
 
 
 def decode_rate(messages: Sequence[Message]) -> tuple[float, float]:
