@@ -1,15 +1,8 @@
 """`qethics demo`: an embedded broker, a real worker process, the load generator or a file, and a summary."""
 
 import asyncio
-import json
-import os
-import signal
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +12,7 @@ from app import kafka
 from app.adapters import read
 from app.broker import embedded_broker, free_port
 from app.errors import EnvironmentFault
+from app.process import WorkerProcess
 from app.publish import publish
 from app.settings import Settings, load
 from simulators.scenarios import SCENARIOS
@@ -32,69 +26,9 @@ _SETTLE_SECONDS: Final = 12.0
 Say = Callable[[str], None]
 
 
-class Worker:
-    """A worker process of our own, and what its pages say."""
-
-    def __init__(self, settings: Settings, log: Path) -> None:
-        self._settings = settings
-        self._log = log
-        environment = {**os.environ, **settings.environment()}
-        with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "app", "worker"],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
-
-    def get(self, path: str) -> bytes | None:
-        """A page of the worker; None while it does not answer with 200."""
-        url = f"http://{self._settings.web_host}:{self._settings.web_port}{path}"
-        try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                content: bytes = answer.read()
-                return content
-        except (urllib.error.URLError, OSError):
-            return None
-
-    def status(self) -> dict[str, Any]:
-        """The worker's status.
-
-        Raises
-        ------
-        EnvironmentFault
-            If the worker has ended.
-        """
-        content = self.get("/status.json")
-        if content is None:
-            self.check()
-            return {}
-        found: dict[str, Any] = json.loads(content)
-        return found
-
-    def check(self) -> None:
-        """Raise if the worker has ended."""
-        if self.process.poll() is not None:
-            tail = self._log.read_text(errors="replace").strip().splitlines()[-3:]
-            raise EnvironmentFault(
-                f"the worker ended with code {self.process.returncode}: {' / '.join(tail)}", f"see {self._log}"
-            )
-
-    def stop(self) -> None:
-        """Tell it to stop, and wait."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-
 @contextmanager
-def _worker(settings: Settings, log: Path) -> Iterator[Worker]:
-    worker = Worker(settings, log)
+def _worker(settings: Settings, log: Path) -> Iterator[WorkerProcess]:
+    worker = WorkerProcess(settings, log)
     try:
         yield worker
     finally:
@@ -133,7 +67,7 @@ def run(*, seconds: float, rate: float, scenario: str, seed: int, source: Path |
             return asyncio.run(_play(worker, settings, seconds, rate, scenario, seed, source, say))
 
 
-def _await_ready(worker: Worker) -> None:
+def _await_ready(worker: WorkerProcess) -> None:
     deadline = time.monotonic() + _READY_SECONDS
     while time.monotonic() < deadline:
         worker.check()
@@ -144,7 +78,7 @@ def _await_ready(worker: Worker) -> None:
 
 
 async def _play(
-    worker: Worker,
+    worker: WorkerProcess,
     settings: Settings,
     seconds: float,
     rate: float,
@@ -189,7 +123,7 @@ def _progress(say: Say, seconds: float) -> Callable[[int], None]:
     return progress
 
 
-async def _drained(worker: Worker, sent: int, incomplete: int | None) -> dict[str, Any]:
+async def _drained(worker: WorkerProcess, sent: int, incomplete: int | None) -> dict[str, Any]:
     """The status once everything sent is taken in and runs that lack nothing have closed; or after the time for it."""
     deadline = time.monotonic() + _DRAIN_SECONDS
     settled = None

@@ -2,31 +2,17 @@
 
 import gzip
 import json
-import os
-import subprocess
-import sys
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command import qethics
 
 pytestmark = pytest.mark.broker
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "native-results.jsonl"
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "real-results.jsonl.gz"
-
-
-def qethics(*arguments, timeout=170, **environment):
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("QETHICS_")}
-    return subprocess.run(
-        [sys.executable, "-m", "app", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-        env={**clean, **environment},
-    )
 
 
 def test_the_demo_prints_one_object_with_every_indicator():

@@ -1,36 +1,11 @@
 """What a user gets to see when something around us is wrong: one line, exit 2, no traceback."""
 
-import os
 import socket
-import subprocess
-import sys
 
 import pytest
+from command import one_line, qethics
 
 from app.broker import free_port
-
-
-def qethics(*arguments, **environment):
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("QETHICS_")}
-    return subprocess.run(
-        [sys.executable, "-m", "app", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env={**clean, "PYTHONWARNINGS": "ignore", **environment},
-    )
-
-
-def one_line(done, *texts):
-    assert done.returncode == 2, done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.startswith("qethics:")]
-    assert len(lines) == 1
-    assert "Traceback" not in done.stderr
-    assert "Unclosed" not in done.stderr
-    assert " -> " in lines[0], "says what to do"
-    for text in texts:
-        assert text in lines[0]
 
 
 def test_no_broker_at_all(tmp_path):

@@ -3,6 +3,7 @@
 As a command it runs a broker until it is interrupted: `python tests/support/apache_kafka.py [PORT]`.
 """
 
+import secrets
 import shutil
 import socket
 import subprocess
@@ -23,9 +24,15 @@ PROPERTIES = """
 process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers=127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},SASL_SSL://127.0.0.1:{secure},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL_SSL://127.0.0.1:{secure}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
+sasl.enabled.mechanisms=PLAIN
+listener.name.sasl_ssl.plain.sasl.jaas.config={jaas} required user_worker="{password}";
+ssl.keystore.type=PEM
+ssl.keystore.location={directory}/server.pem
 log.dirs={directory}/log
 num.partitions=4
 offsets.topic.num.partitions=4
@@ -39,7 +46,10 @@ log.cleaner.dedupe.buffer.size=16777216
 
 
 class Broker:
-    """One broker with a directory of its own; it can be killed and started again on its data."""
+    """One broker with a directory of its own; it can be killed and started again on its data.
+
+    It listens without protection and, for the user `worker`, with TLS and SASL.
+    """
 
     def __init__(self, directory: Path, port: int | None = None):
         self.port = port or free_port()
@@ -47,11 +57,34 @@ class Broker:
         self._directory = directory
         self._log = directory / "server.log"
         self._properties = directory / "server.properties"
-        self._properties.write_text(PROPERTIES.format(port=self.port, controller=free_port(), directory=directory))
+        secure = free_port()
+        self.secure_bootstrap = f"127.0.0.1:{secure}"
+        self.ca_file = directory / "certificate.pem"
+        self.password_file = directory / "password"
+        self.password_file.write_text(secrets.token_hex(16))
+        self._certificate(directory)
+        self._properties.write_text(
+            PROPERTIES.format(
+                port=self.port,
+                secure=secure,
+                controller=free_port(),
+                directory=directory,
+                jaas="org.apache.kafka.common.security.plain.PlainLoginModule",
+                password=self.password_file.read_text(),
+            )
+        )
         self._jars = jars()
         self._java(["kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c", str(self._properties), "--standalone"])
         self.process = None
         self.start()
+
+    def _certificate(self, directory):
+        """A key and a certificate for 127.0.0.1, signed by itself."""
+        key = directory / "key.pem"
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+        command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(self.ca_file)]
+        subprocess.run(command, check=True, capture_output=True)
+        (directory / "server.pem").write_text(key.read_text() + self.ca_file.read_text())
 
     def _command(self, arguments):
         java = shutil.which("java")

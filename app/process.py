@@ -1,0 +1,82 @@
+"""A worker as a child process: started, asked through its pages, stopped."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from app.errors import EnvironmentFault
+from app.settings import Settings
+
+
+class WorkerProcess:
+    """A worker process of our own, and what its pages say.
+
+    Parameters
+    ----------
+    settings
+        What it is to run with; `web_port` must be a real one.
+    log
+        The file its output is appended to.
+    """
+
+    def __init__(self, settings: Settings, log: Path) -> None:
+        self._settings = settings
+        self._log = log
+        environment = {**os.environ, **settings.environment()}
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "app", "worker"],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+
+    def get(self, path: str) -> bytes | None:
+        """A page of the worker; None while it does not answer with 200."""
+        url = f"http://{self._settings.web_host}:{self._settings.web_port}{path}"
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                content: bytes = answer.read()
+                return content
+        except (urllib.error.URLError, OSError):
+            return None
+
+    def status(self) -> dict[str, Any]:
+        """The worker's status.
+
+        Raises
+        ------
+        EnvironmentFault
+            If the worker has ended.
+        """
+        content = self.get("/status.json")
+        if content is None:
+            self.check()
+            return {}
+        found: dict[str, Any] = json.loads(content)
+        return found
+
+    def check(self) -> None:
+        """Raise if the worker has ended."""
+        if self.process.poll() is not None:
+            tail = self._log.read_text(errors="replace").strip().splitlines()[-3:]
+            raise EnvironmentFault(
+                f"the worker ended with code {self.process.returncode}: {' / '.join(tail)}", f"see {self._log}"
+            )
+
+    def stop(self) -> None:
+        """Tell it to stop, and wait."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
