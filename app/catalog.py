@@ -12,6 +12,7 @@ from app.core.catalog import TIERS, Catalog, VarianceWindow, Watch, Workload
 from app.core.evidence import BITS, Requirements
 from app.core.fidelity import Ideal
 from app.core.policy import Policy, Rule
+from app.core.streams import SIGNALS
 from app.errors import SettingError
 from detectors import REGISTRY
 
@@ -136,7 +137,10 @@ def _rule(path: Path, source: str) -> Rule | None:
     if block is None:
         raise _unusable(path, "METADATA", "a rule carries its METADATA in front of its package")
     text = "\n".join(line[2:] for line in block[1].splitlines())
-    metadata = _convert(path, yaml.safe_load(text), _Metadata)
+    try:
+        metadata = _convert(path, yaml.safe_load(text), _Metadata)
+    except yaml.YAMLError as error:
+        raise _unusable(path, "METADATA", " ".join(str(error).split())) from error
     custom = metadata.custom
     return Rule(
         name=package[1], title=metadata.title, severity=custom.severity, owner=custom.owner, control=custom.control
@@ -166,6 +170,8 @@ def _requirements(path: Path, tiers: dict[str, Requirements]) -> dict[str, Requi
 
 def _watches(path: Path, watches: dict[str, tuple[Watch, ...]]) -> dict[str, tuple[Watch, ...]]:
     for signal, watched in watches.items():
+        if signal not in SIGNALS:
+            raise _unusable(path, f"watches.{signal}", f"there is no signal {signal!r}; there are {', '.join(SIGNALS)}")
         for watch in watched:
             key = f"watches.{signal}"
             if watch.detector not in REGISTRY:

@@ -17,7 +17,7 @@ DEAD_LETTER: Final = "dead-letter"
 #: count, so that partition p of one is partition p of all (see `docs/architecture.md`, "Partitions").
 TOPICS: Final = (JOBS, RESULTS, SAMPLES, CHECKPOINTS, VIOLATIONS, EVIDENCE, ALERTS, DEAD_LETTER)
 
-#: A record with this header moves the clock of its partition and is no event (see `app/core/clock.py`).
+#: A record with this header moves the clock of its partition and is no event (see `RunStage._advance`).
 HEARTBEAT_HEADER: Final = "qethics-heartbeat"
 
 DRIFT_ALERT: Final = "FidelityDrift"

@@ -133,7 +133,12 @@ async def _drained(worker: WorkerProcess, sent: int, incomplete: int | None) -> 
         now = time.monotonic()
         if status:
             taken = status["events_applied"] + status["duplicates"] + status["dead_letters"]
-            done = taken >= sent and status["lag"] <= 3 * len(status["partitions"])  # heartbeats are always coming
+            # Heartbeats are always coming, so a lag of a few records is none.
+            done = (
+                taken >= sent
+                and status["observations"] >= status["results_applied"]
+                and status["lag"] <= 3 * len(status["partitions"])
+            )
             if done:
                 settled = settled or now
                 if incomplete is None or status["open_runs"] <= incomplete or now - settled > _SETTLE_SECONDS:

@@ -22,7 +22,8 @@ CONNECT_SECONDS: Final = 10.0
 TOPIC_CONFIGS: Final[dict[str, dict[str, str]]] = {
     conventions.JOBS: {"max.message.bytes": str(MAX_RECORD_BYTES)},
     conventions.RESULTS: {"max.message.bytes": str(MAX_RECORD_BYTES)},
-    conventions.DEAD_LETTER: {"max.message.bytes": str(MAX_RECORD_BYTES + 65_536)},
+    conventions.DEAD_LETTER: {"max.message.bytes": str(MAX_RECORD_BYTES + 262_144)},
+    conventions.EVIDENCE: {"max.message.bytes": str(MAX_RECORD_BYTES)},
     conventions.SAMPLES: {"max.message.bytes": str(MAX_RECORD_BYTES)},
     conventions.CHECKPOINTS: {
         "cleanup.policy": "compact",
@@ -51,7 +52,10 @@ def client_options(settings: Settings) -> dict[str, Any]:
     if settings.security_protocol.startswith("SASL") and settings.sasl_password_file is not None:
         options["sasl_mechanism"] = settings.sasl_mechanism
         options["sasl_plain_username"] = settings.sasl_username
-        options["sasl_plain_password"] = settings.sasl_password_file.read_text().strip()
+        try:
+            options["sasl_plain_password"] = settings.sasl_password_file.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingError(f"QETHICS_SASL_PASSWORD_FILE: {error}", "name a readable text file") from error
     return options
 
 
@@ -67,7 +71,7 @@ def _ssl_context(settings: Settings) -> ssl.SSLContext:
 
 def producer(settings: Settings, **options: Any) -> AIOKafkaProducer:
     """A producer that reports a record as written only when every in-sync replica has it."""
-    defaults = {"acks": "all", "max_request_size": MAX_RECORD_BYTES + 131_072, "linger_ms": 0}
+    defaults = {"acks": "all", "max_request_size": MAX_RECORD_BYTES + 262_144, "linger_ms": 0}
     return AIOKafkaProducer(**{**client_options(settings), **defaults, **options})
 
 

@@ -46,11 +46,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rebalance_timeout_seconds: Annotated[float, Meta(ge=1, le=600)] = 30.0
     request_timeout_seconds: Annotated[float, Meta(ge=1, le=600)] = 40.0
     #: Records of one poll, over all partitions.
-    max_poll_records: Annotated[int, Meta(ge=1, le=100_000)] = 2000
+    max_poll_records: Annotated[int, Meta(ge=1, le=10_000)] = 2000
     #: The least time between two checkpoints of one partition.
     checkpoint_seconds: Positive = 2.0
     #: Time between two heartbeats of one partition: the resolution of the clock.
-    heartbeat_seconds: Positive = 1.0
+    heartbeat_seconds: Annotated[float, Meta(gt=0, le=1.5)] = 1.0
     #: With records waiting and none taken in for this long, the worker ends itself to be restarted.
     stall_seconds: Positive = 120.0
     web_host: str = "127.0.0.1"
@@ -113,7 +113,7 @@ def _file(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text())
     except OSError as error:
         raise SettingError(f"{PREFIX}CONFIG={path}: {error.strerror}", "name a readable TOML file") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingError(f"{path}: {error}", "correct the TOML") from error
 
 

@@ -4,6 +4,7 @@ An adapter maps every field the provider gives and names, with the reason, what 
 """
 
 import gzip
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +17,7 @@ from app.conventions import RESULTS
 from app.errors import SettingError
 from simulators.traffic import Message
 
-ADAPTERS: Final[dict[str, Callable[[Native], dict[str, Any]]]] = {
+ADAPTERS: Final[dict[str, Callable[[Native], list[dict[str, Any]]]]] = {
     "qiskit-aer": qiskit.adapt,
     "amazon-braket": braket.adapt,
 }
@@ -38,16 +39,17 @@ def read(path: Path) -> Iterator[Message]:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    native, result = _adapt(path, number, line)
+                    native, results = _adapt(path, number, line)
                     producer = f"publish-{native.sdk}-{native.device}"
-                    numbers[producer] = seq = numbers.get(producer, -1) + 1
-                    value = msgspec.json.encode({**result, "producer": producer, "seq": seq})
-                    yield Message(0.0, RESULTS, result["run_id"].encode(), value)
-    except (OSError, EOFError) as error:
+                    for result in results:
+                        numbers[producer] = seq = numbers.get(producer, -1) + 1
+                        value = msgspec.json.encode({**result, "producer": producer, "seq": seq})
+                        yield Message(0.0, RESULTS, result["run_id"].encode(), value)
+    except (OSError, EOFError, zlib.error) as error:
         raise SettingError(f"{path}: {error}", "name a readable file of native results (JSON lines)") from error
 
 
-def _adapt(path: Path, number: int, line: bytes) -> tuple[Native, dict[str, Any]]:
+def _adapt(path: Path, number: int, line: bytes) -> tuple[Native, list[dict[str, Any]]]:
     try:
         native = msgspec.json.decode(line, type=Native)
         adapt = ADAPTERS.get(native.sdk)

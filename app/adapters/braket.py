@@ -16,13 +16,13 @@ _NOT_GIVEN = {
 }
 
 
-def adapt(native: Native) -> dict[str, Any]:
-    """One result of the contract from one Braket task. Parameters as in `app.adapters.qiskit.adapt`."""
+def adapt(native: Native) -> list[dict[str, Any]]:
+    """The result of the contract from one Braket task. Parameters as in `app.adapters.qiskit.adapt`."""
     task = native.result["taskMetadata"]
     counts = native.result["measurementCounts"]
     if not counts:
         raise AdapterError("the task carries no measurement counts")
-    return {
+    result = {
         "event_id": f"braket-{task['id']}",
         "run_id": f"braket-{task['id']}",
         "at": task["endedAt"],
@@ -36,3 +36,4 @@ def adapt(native: Native) -> dict[str, Any]:
         "ideal_id": native.circuit,
         "not_given": _NOT_GIVEN,
     }
+    return [result]

@@ -1,5 +1,6 @@
 """Qiskit: `Result.to_dict()` of Aer and of the IBM Runtime's backends."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from app.adapters.native import AdapterError, Native
@@ -13,8 +14,8 @@ _NOT_GIVEN = {
 }
 
 
-def adapt(native: Native) -> dict[str, Any]:
-    """One result of the contract from one experiment of a Qiskit job; the job is the run.
+def adapt(native: Native) -> list[dict[str, Any]]:
+    """The results of the contract from one Qiskit job, one for each experiment; the job is the run.
 
     Parameters
     ----------
@@ -24,13 +25,17 @@ def adapt(native: Native) -> dict[str, Any]:
     result = native.result
     if not result["success"]:
         raise AdapterError(f"the job did not succeed: {result.get('status')}")
-    experiment = result["results"][0]
-    number = result.get("experiment_index", 0)
+    first = result.get("experiment_index", 0)
+    return [_result(native, first + index, experiment) for index, experiment in enumerate(result["results"])]
+
+
+def _result(native: Native, number: int, experiment: dict[str, Any]) -> dict[str, Any]:
+    result = native.result
     bits = experiment["header"]["memory_slots"]
     return {
         "event_id": f"qiskit-{result['job_id']}-{number}",
         "run_id": f"qiskit-{result['job_id']}",
-        "at": result["date"] if result["date"].endswith("Z") else result["date"] + "Z",
+        "at": _utc(result["date"]),
         "workload": native.circuit,
         "provider": native.sdk,
         "backend": native.device,
@@ -44,3 +49,9 @@ def adapt(native: Native) -> dict[str, Any]:
         "execution_seconds": experiment.get("time_taken"),
         "not_given": _NOT_GIVEN,
     }
+
+
+def _utc(date: str) -> str:
+    """Aer writes local time without an offset; where there is none, it is taken for UTC."""
+    instant = datetime.fromisoformat(date)
+    return instant.isoformat() if instant.tzinfo else instant.replace(tzinfo=UTC).isoformat()

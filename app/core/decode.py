@@ -4,22 +4,25 @@ import base64
 import binascii
 import re
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
 import msgspec
 
-from app.core.events import AnyJobEvent, Event, Result
+from app.core.events import AnyJobEvent, Cost, Event, Result
 
 MAX_BYTES: Final = 1024 * 1024
 MAX_NESTING: Final = 64
 MAX_OUTCOMES: Final = 65_536
 #: How far ahead of the partition's clock an event may be dated, in seconds: producers' clocks differ.
 MAX_AHEAD_SECONDS: Final = 300.0
-#: Events dated before this are a unit mistake or an unset clock (2015-01-01, before any cloud quantum computer).
-EARLIEST_AT: Final = 1_420_070_400.0
-#: The bound before a partition has a clock at all (2100-01-01).
-LATEST_AT: Final = 4_102_444_800.0
+#: Events dated before this year are a unit mistake or an unset clock: there was no quantum computer in any cloud.
+EARLIEST_YEAR: Final = 2015
+LATEST_YEAR: Final = 2100
+#: How far a time of billing or calibration may be from the event's own.
+MAX_BACK: Final = timedelta(days=3660)
+MAX_AHEAD: Final = timedelta(days=1)
 
 _E = TypeVar("_E", bound=Event)
 Headers = Sequence[tuple[str, bytes]]
@@ -73,7 +76,11 @@ def decode_job(value: bytes | None, headers: Headers = ()) -> AnyJobEvent | Reje
     The event, or a `Rejection`. Never raises.
     """
     decoded: AnyJobEvent | Rejection = _decode(_JOB, AnyJobEvent, value, headers)
-    return decoded if isinstance(decoded, Rejection) else _checked_time(decoded)
+    if isinstance(decoded, Rejection):
+        return decoded
+    if isinstance(decoded, Cost) and not _near(decoded.billed_at, decoded):
+        return Rejection(Reason.TIME_OUT_OF_RANGE, "billed_at is too far from at")
+    return _checked_time(decoded)
 
 
 def decode_result(value: bytes | None, headers: Headers = ()) -> Result | Rejection:
@@ -86,14 +93,25 @@ def decode_result(value: bytes | None, headers: Headers = ()) -> Result | Reject
         return Rejection(Reason.COUNTS_MISMATCH, f"counts add up to {sum(counts.values())}, shots say {decoded.shots}")
     if "".join(counts).strip("01"):
         return Rejection(Reason.BAD_BITSTRING, "an outcome has characters other than 0 and 1")
+    if not _near(decoded.calibrated_at, decoded):
+        return Rejection(Reason.TIME_OUT_OF_RANGE, "calibrated_at is too far from at")
     if len(counts) > MAX_OUTCOMES:
         return Rejection(Reason.INVALID_FIELD, f"{len(counts)} outcomes, at most {MAX_OUTCOMES} are taken")
     return _checked_time(decoded)
 
 
+def _near(instant: datetime | None, event: Event) -> bool:
+    """Whether a second time of an event is plausible: at most ten years before it, and a day after it."""
+    if instant is None:
+        return True
+    if abs(instant.year - event.at.year) > 10:  # first, because near the ends of the calendar a difference overflows
+        return False
+    return -MAX_BACK <= instant - event.at <= MAX_AHEAD
+
+
 def _checked_time(event: _E) -> _E | Rejection:
     year = event.at.year
-    if 2015 <= year < 2100:
+    if EARLIEST_YEAR <= year < LATEST_YEAR:
         return event
     return Rejection(Reason.TIME_OUT_OF_RANGE, f"at is in the year {year}")
 

@@ -17,11 +17,14 @@ Text = Annotated[str, Meta(max_length=1024)]
 Digest = Annotated[str, Meta(min_length=1, max_length=160)]
 #: RFC 3339 with an offset (https://www.rfc-editor.org/rfc/rfc3339).
 Instant = Annotated[datetime, Meta(tz=True)]
-#: Gap-free counter of one producer.
-Sequence = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+#: Gap-free counter of one producer; within what JSON numbers carry exactly (RFC 8259, section 6).
+Sequence = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+Reasons = Annotated[tuple[Text, ...], Meta(max_length=64)]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
+#: At most 30 days: an open run is memory.
+Deadline = Annotated[float, Meta(ge=0, le=30 * 86_400)]
 #: US dollars. Negative amounts are corrections.
-Dollars = Annotated[float, Meta(ge=-1e9, le=1e9)]
+Dollars = Annotated[float, Meta(ge=-1e6, le=1e6)]
 Probability = Annotated[float, Meta(ge=0, le=1)]
 Shots = Annotated[int, Meta(ge=1, le=10**9)]
 Count = Annotated[int, Meta(ge=0, le=10**9)]
@@ -40,7 +43,7 @@ class Consent(Struct, frozen=True, gc=False):
     """What the data subject agreed to."""
 
     granted: bool
-    scopes: tuple[Id, ...] = ()
+    scopes: Annotated[tuple[Id, ...], Meta(max_length=64)] = ()
 
 
 class Explanation(Struct, frozen=True, gc=False):
@@ -89,7 +92,7 @@ class Submitted(JobEvent, frozen=True, gc=False, tag="submitted"):
     estimated_cost_usd: Dollars | None = None
     canary: bool | None = None
     replay_of: Id | None = None
-    deadline_seconds: Seconds | None = None
+    deadline_seconds: Deadline | None = None
 
 
 class Admitted(JobEvent, frozen=True, gc=False, tag="admitted"):
@@ -97,7 +100,7 @@ class Admitted(JobEvent, frozen=True, gc=False, tag="admitted"):
 
     decision_id: Id | None = None
     policy_revision: Id | None = None
-    reasons: tuple[Text, ...] = ()
+    reasons: Reasons = ()
 
 
 class Rejected(JobEvent, frozen=True, gc=False, tag="rejected"):
@@ -105,7 +108,7 @@ class Rejected(JobEvent, frozen=True, gc=False, tag="rejected"):
 
     decision_id: Id | None = None
     policy_revision: Id | None = None
-    reasons: tuple[Text, ...] = ()
+    reasons: Reasons = ()
 
 
 class Routed(JobEvent, frozen=True, gc=False, tag="routed"):
@@ -220,5 +223,5 @@ class Result(Event, frozen=True, gc=False):
     execution_seconds: Seconds | None = None
     cost_usd: Dollars | None = None
     replay_of: Id | None = None
-    not_given: dict[Id, Text] = {}
+    not_given: Annotated[dict[Id, Text], Meta(max_length=64)] = {}
     provenance: dict[Id, Any] | None = None

@@ -11,6 +11,8 @@ from app.core.identity import outcome_id, unpacked_digest
 from app.core.outcomes import Evidence
 from app.core.run import Declared, Own, Results, Run, declared_values, own_values, routing_values
 
+#: 2100-01-01.
+_LATEST: Final = 4_102_444_800.0
 SUBMITTED: Final = (*Declared.__struct_fields__, *Own.__struct_fields__)
 ROUTED: Final = ("provider", "endpoint", "region", "backend", "routed_runtime")
 RESULT: Final = (
@@ -70,11 +72,11 @@ def effective_runtime(run: Run) -> str | None:
 
 
 def instant(at: float) -> str:
-    """Seconds since the epoch as RFC 3339 in UTC."""
-    return datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z")
+    """Seconds since the epoch as RFC 3339 in UTC; before 1970 and after 2100 the nearest of the two."""
+    return datetime.fromtimestamp(min(max(at, 0.0), _LATEST), UTC).isoformat().replace("+00:00", "Z")
 
 
-def collect(run_id: str, run: Run, required: tuple[str, ...], closed: str) -> Evidence:
+def collect(run_id: str, run: Run, required: tuple[str, ...]) -> Evidence:
     """The evidence record of a run that closes now.
 
     Parameters
@@ -83,17 +85,17 @@ def collect(run_id: str, run: Run, required: tuple[str, ...], closed: str) -> Ev
         The run.
     required
         The fields its tier requires.
-    closed
-        How it closed: ``complete``, ``incomplete`` or ``abandoned``.
     """
     path = ledger.steps(run.history)
     fields = _values(run)
+    ended = bool(run.steps & ledger.TERMINAL_BITS)
+    complete = ended and all(fields[name] is not None for name in required)
     missing = {name: _reason(name, run) for name in FIELDS if fields[name] is None}
     return Evidence(
         evidence_id=outcome_id("evidence", run_id),
         run_id=run_id,
-        closed=closed,
-        complete=closed == "complete",
+        closed="complete" if complete else "incomplete" if ended else "abandoned",
+        complete=complete,
         fields=fields,
         missing=missing,
         required=required,

@@ -31,6 +31,11 @@ _TABLE_END: Final = 50.0
 _STEPS_PER_UNIT: Final = 20
 _MIXTURE_STEPS: Final = 256
 _CACHED_MIXTURES: Final = 1024
+#: An outcome less likely than this adds less than 1e-6 to any fidelity; it counts as impossible.
+_POSSIBLE: Final = 1e-12
+#: An outcome that was seen was not expected less often than this, whatever the mixture says; bounds the correction to
+#: a factor of 3.3.
+_LEAST_RATE: Final = 0.1
 
 
 def _poisson_root_means() -> list[float]:
@@ -88,7 +93,7 @@ class Ideal:
         If it is no probability distribution over bitstrings of one length.
     """
 
-    __slots__ = ("_weights", "outcomes", "overlap", "terms")
+    __slots__ = ("_weights", "outcomes", "overlap", "terms", "width")
 
     def __init__(self, probabilities: Mapping[str, float]) -> None:
         lengths = {len(outcome) for outcome in probabilities}
@@ -97,9 +102,11 @@ class Ideal:
         if abs(sum(probabilities.values()) - 1) > 1e-6 or min(probabilities.values()) < 0:
             raise ValueError("the probabilities of an ideal distribution are non-negative and sum to 1")
         #: (outcome, probability) of the outcomes that can occur.
-        self.terms = tuple((outcome, p) for outcome, p in sorted(probabilities.items()) if p > 0)
+        self.terms = tuple((outcome, p) for outcome, p in sorted(probabilities.items()) if p > _POSSIBLE)
+        #: Length of an outcome, in bits.
+        self.width = lengths.pop()
         #: K, the number of possible outcomes.
-        self.outcomes = 2.0 ** lengths.pop()
+        self.outcomes = 2.0**self.width
         #: sum of squared probabilities: the overlap a perfect device would show.
         self.overlap = sum(p * p for _, p in self.terms)
         self._weights: dict[tuple[int, int], tuple[list[tuple[str, float]], float]] = {}
@@ -139,7 +146,7 @@ class Ideal:
         variance_sum = 0.0
         for outcome, p in self.terms:
             q = f * p + (1 - f) / self.outcomes
-            rate = shots * q
+            rate = max(shots * q, _LEAST_RATE)
             mean = root_mean(rate)
             correction = 1 + (sqrt(rate) / mean - 1) * (1 - q)
             variance_sum += p * correction * correction * (rate - mean * mean)

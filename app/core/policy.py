@@ -133,7 +133,7 @@ class Policy:
         except (RuntimeError, msgspec.MsgspecError) as error:
             return Verdict((Breach(_FAILED, f"no decision: {str(error)[:200]}"),), digest)
         breaches = tuple(
-            Breach(self.rules[denial.rule], denial.reason)
+            Breach(self.rules.get(denial.rule, _FAILED), denial.reason)
             for denial in sorted(decision.violations, key=lambda denial: (denial.rule, denial.reason))
         )
         if not breaches and not decision.allow:

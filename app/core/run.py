@@ -133,7 +133,6 @@ class Closed(Struct, gc=False, array_like=True):
     declared: Declared | None
     judged: bool
     violated: bool
-    complete: bool
 
 
 declared_values: Final = attrgetter(*Declared.__struct_fields__)

@@ -141,9 +141,10 @@ class RunStage:
             return
         code = ledger.CODES.get(type(event))
         if code is not None:
+            first_end = 1 << code & ledger.TERMINAL_BITS and not subject.steps & ledger.TERMINAL_BITS
             subject.steps |= 1 << code
             subject.history += ledger.entry(code, event.at.timestamp())
-            if 1 << code & ledger.TERMINAL_BITS and not subject.complete:
+            if first_end:
                 self._schedule(event.run_id, subject, self._watched(JOBS) + self._catalog.grace_seconds)
         if record.headers and subject.trace_id is None:
             self._trace(subject, record)
@@ -184,14 +185,14 @@ class RunStage:
         if numbers is None:
             numbers = self._sequences[event.producer] = []
         numbers.append(event.seq)
+        if 0 < record.timestamp < (event.at.timestamp() - MAX_AHEAD_SECONDS) * 1000:
+            detail = f"at is more than {MAX_AHEAD_SECONDS:.0f} s ahead of the record's own time"
+            self._reject(record, Rejection(Reason.TIME_OUT_OF_RANGE, detail))
+            return None
         subject: Run | Closed | None = self.runs.get(run_id)
         if subject is None:
             subject = self.closed.get(run_id)
             if subject is None:
-                if 0 < record.timestamp < (event.at.timestamp() - MAX_AHEAD_SECONDS) * 1000:
-                    detail = f"at is more than {MAX_AHEAD_SECONDS:.0f} s ahead of the record's own time"
-                    self._reject(record, Rejection(Reason.TIME_OUT_OF_RANGE, detail))
-                    return None
                 if run_id in self._forgotten:
                     detail = "the run was closed and its events are no longer remembered"
                     self._reject(record, Rejection(Reason.TOO_LATE, detail))
@@ -203,7 +204,7 @@ class RunStage:
             return None
         subject.seen += mark
         self.counters["applied", topic] += 1
-        if type(subject) is Closed and not subject.complete:
+        if type(subject) is Closed:
             self.counters["late", topic] += 1
         return subject
 
@@ -235,7 +236,10 @@ class RunStage:
         if event.deadline_seconds is not None and not run.steps & ledger.TERMINAL_BITS:
             self._schedule(event.run_id, run, self._watched(JOBS) + event.deadline_seconds)
         for judged in run.pending or ():
-            _LATE[type(judged.event)](self, judged.event, run, judged.offset)
+            # Spending is forwarded under the offset that made it known, or its reader would take it for a repeat; a
+            # violation keeps the place of the routing it is about.
+            place = offset if isinstance(judged.event, events.Cost) else judged.offset
+            _LATE[type(judged.event)](self, judged.event, run, place)
         run.pending = None
 
     def _share(self, declared: Declared, present: int) -> tuple[Declared, int]:
@@ -295,7 +299,9 @@ class RunStage:
     def _judge_or_wait(self, event: Any, run: Run, offset: int) -> None:
         """Judge by what the run declared; where that has not come yet, set the event aside until it does."""
         if run.declared is None:
-            run.pending = [*(run.pending or ()), Judged(offset, event)]
+            if run.pending is None:
+                run.pending = []
+            run.pending.append(Judged(offset, event))
         else:
             _LATE[type(event)](self, event, run, offset)
 
@@ -341,7 +347,8 @@ class RunStage:
         center = self._catalog.cost_center(declared.cost_center if declared else None)
         runtime = (declared.runtime if declared else None) or UNKNOWN
         microdollars = round(event.amount_usd * 1e6)
-        self.counters["spend", center, runtime] += microdollars
+        # Charges and refunds apart: a counter must never fall.
+        self.counters["spend" if microdollars >= 0 else "refund", center, runtime] += abs(microdollars)
         if declared is None:
             return  # judged by a tick, whose place against the other topic is not fixed: counted, not forwarded
         at = (event.billed_at or event.at).timestamp()
@@ -353,7 +360,9 @@ class RunStage:
         """The observation a result makes, handed on to the streams."""
         ideal = self._ideal(event)
         value = error = None
-        if ideal is not None:
+        if ideal is not None and len(next(iter(event.counts))) != ideal.width:
+            self.counters["no_ideal",] += 1
+        elif ideal is not None:
             value, error = ideal.fidelity(event.counts, event.shots)
         observation = Observation(
             offset,
@@ -409,7 +418,8 @@ class RunStage:
             results.signed = True
             run.present |= BITS["signature"]
         if event.not_given:
-            results.not_given = {**(results.not_given or {}), **event.not_given}
+            known = {name: text for name, text in event.not_given.items() if name in BITS}
+            results.not_given = {**(results.not_given or {}), **known}
 
     def _pack(self, key: str) -> Pack:
         """The pack of this batch for the partition that a key of the streams lives in."""
@@ -480,20 +490,18 @@ class RunStage:
     def _close(self, run_id: str, run: Run) -> None:
         for judged in run.pending or ():
             _LATE[type(judged.event)](self, judged.event, run, judged.offset)
-        ended = "incomplete" if run.steps & ledger.TERMINAL_BITS else "abandoned"
-        how = "complete" if run.complete else ended
         required = self._required_fields(run)
-        record = evidence.collect(run_id, run, required, how)
+        record = evidence.collect(run_id, run, required)
         tier = run.declared.tier if run.declared is not None else None
         self.counters.judge("M1", record.complete, tier or UNKNOWN)
-        self.counters["closed", how] += 1
+        self.counters["closed", record.closed] += 1
         self.counters["illegal",] += len(record.illegal_transitions)
         for name in required:
-            if not run.present & BITS[name]:
+            if record.fields[name] is None:
                 self.counters["missing", name] += 1
         self._outcomes.evidence.append(record)
         del self.runs[run_id]
-        self.closed[run_id] = Closed(self.time, run.seen, run.declared, run.judged, run.violated, run.complete)
+        self.closed[run_id] = Closed(self.time, run.seen, run.declared, run.judged, run.violated)
 
     # -- durability --------------------------------------------------------------------------------------------------
 

@@ -29,6 +29,8 @@ VERSION: Final = 1
 SIGNALS: Final = ("fidelity", "queue_seconds", "execution_seconds")
 _HOUR: Final = 3600.0
 _HOURS_KEPT: Final = 72
+#: Producers whose sequence numbers are watched, at most; events of further ones are counted as unwatched.
+_PRODUCERS: Final = 10_000
 _CONFIDENCE: Final = 0.95
 
 
@@ -136,6 +138,7 @@ class StreamStage:
         #: (cost center, runtime) -> (hours, hours within budget) of what can change no more.
         self.settled: dict[tuple[str, str], tuple[int, int]] = {}
         self.counters = Counters()
+        self._newest_hour = 0
         self._applied: dict[tuple[str, int], int] = {}
         self._detectors: dict[str, list[tuple[str, Watch, Detector]]] = {}
         self._outcomes = Outcomes()
@@ -158,6 +161,8 @@ class StreamStage:
                 continue
             try:
                 pack = _PACK.decode(record.value or b"")
+                if any(key.count("\x1f") != 1 for key in pack.observations):
+                    raise msgspec.ValidationError("a key of observations is no stream")
             except msgspec.MsgspecError as error:
                 self.counters["rejected", Reason.MALFORMED_JSON.value] += 1
                 letter = DeadLetter(record, batch.topic, batch.partition, Reason.MALFORMED_JSON, str(error))
@@ -181,6 +186,9 @@ class StreamStage:
         for producer, numbers in pack.sequences.items():
             known = self.producers.get(producer)
             if known is None:
+                if len(self.producers) >= _PRODUCERS:
+                    self.counters["unwatched",] += len(numbers) // 8
+                    continue
                 known = self.producers[producer] = Producer(lost=[], fresh=[])
             known.add(numbers)
         self._applied[source] = pack.next - 1
@@ -267,14 +275,17 @@ class StreamStage:
 
     def _spend(self, spending: Spending) -> None:
         key = spending.cost_center, spending.runtime, int(spending.at // _HOUR)
+        if key[2] <= self._newest_hour - _HOURS_KEPT:
+            self.counters["late_spend",] += 1
+            return
         self.hours.setdefault(key, Hour()).microdollars += spending.microdollars
-        if len(self.hours) > _HOURS_KEPT:
+        if key[2] > self._newest_hour:
+            self._newest_hour = key[2]
             self._settle_hours()
 
     def _settle_hours(self) -> None:
         """Fold hours older than any correction is taken for into two integers a cost center."""
-        newest = max(hour for _, _, hour in self.hours)
-        for key in [key for key in self.hours if key[2] <= newest - _HOURS_KEPT]:
+        for key in [key for key in self.hours if key[2] <= self._newest_hour - _HOURS_KEPT]:
             center, runtime, _ = key
             hours, good = self.settled.get((center, runtime), (0, 0))
             self.settled[center, runtime] = hours + 1, good + self._within_budget(center, self.hours.pop(key))
@@ -362,6 +373,7 @@ class StreamStage:
         self.now, self.time, self.streams, self.producers = state.now, state.time, state.streams, state.producers
         self._applied = {(topic, partition): offset for topic, partition, offset in state.applied}
         self.hours = {(center, runtime, hour): Hour(amount) for center, runtime, hour, amount in state.hours}
+        self._newest_hour = max((hour for *_, hour, _ in state.hours), default=0)
         self.settled = {(center, runtime): (hours, good) for center, runtime, hours, good in state.settled}
         self.counters = Counters(state.counters)
         self._detectors = {key: self._restored(stream) for key, stream in self.streams.items()}

@@ -52,6 +52,8 @@ def known_keys(catalog: Catalog, rules: Mapping[str, Any]) -> dict[str, set[Key]
         "no_ideal": {()},
         "lost": {()},
         "recovered": {()},
+        "unwatched": {()},
+        "late_spend": {()},
         "spend": {(center, runtime) for center in catalog.budgets for runtime in RUNTIMES},
         "observed": {(signal,) for signal in SIGNALS},
         "drift": {(signal,) for signal in catalog.watches},
@@ -59,7 +61,9 @@ def known_keys(catalog: Catalog, rules: Mapping[str, Any]) -> dict[str, set[Key]
 
 
 #: Counters that are kept by the stream stage; all others are the run stage's.
-_STREAM_COUNTERS: Final = frozenset({"observed", "drift", "lost", "recovered", "non_finite", "M4", "M10"})
+_STREAM_COUNTERS: Final = frozenset(
+    {"observed", "drift", "lost", "recovered", "unwatched", "late_spend", "non_finite", "M4", "M10"}
+)
 
 
 class StageCollector(Collector):

@@ -5,13 +5,18 @@ from typing import Any, NamedTuple, Protocol
 
 
 class Batch(NamedTuple):
-    """Consecutive records of one partition; the same shape as `app.core.records.Batch`."""
+    """Consecutive records of one partition.
+
+    `first` is where the batch before it ended and `next` where it ends itself, so that batches of one generation join
+    without a hole, whatever offsets hold no record. `generation` is that of the restore they follow.
+    """
 
     topic: str
     partition: int
     first: int
     next: int
     records: Sequence[Any]
+    generation: int = 0
 
 
 class Stage(Protocol):

@@ -84,6 +84,8 @@ class Shell:
         heartbeat_seconds: float,
         stall_seconds: float,
     ) -> None:
+        #: Counts the restores; a batch of an earlier one is void.
+        self.generation = 0
         self.client_options = client_options
         self.consumer_options = consumer_options
         self.units: dict[tuple[str, int], Unit] = {}
@@ -123,10 +125,11 @@ class Shell:
             await asyncio.shield(unit.writing)
         if unit is None or not self._held(unit):
             return  # revoked while it was waiting; the next owner continues from the checkpoint
-        skipped = batch.first - unit.positions[name]
-        if skipped < 0:
-            raise RuntimeError(f"{batch.topic}/{batch.partition}: {batch.first} is before {unit.positions[name]}")
-        self.skipped += skipped
+        if batch.generation != self.generation:
+            return  # it waited through a rebalance; what it holds is fetched again from the restored position
+        if batch.first != unit.positions[name]:
+            raise RuntimeError(f"{batch.topic}/{batch.partition}: {batch.first} does not join {unit.positions[name]}")
+        self.skipped += batch.next - batch.first - len(batch.records)
         outcomes = unit.stage.apply(batch._replace(topic=name))
         unit.positions[name] = batch.next
         unit.writing = asyncio.ensure_future(self._sinks.write(batch.partition, outcomes))
@@ -179,8 +182,11 @@ class Shell:
 
     # -- coming and going --------------------------------------------------------------------------------------------
 
-    async def restore(self, assigned: set[TP]) -> dict[TP, int]:
-        """Make the units of what is assigned, from their checkpoints; says where to continue."""
+    async def restore(self, assigned: set[TP], current: Callable[[], bool]) -> dict[TP, int] | None:
+        """Make the units of what is assigned, from their checkpoints; says where to continue.
+
+        None, and nothing is changed, if `current` says at the end that the assignment is no longer the one in force.
+        """
         began = time.monotonic()
         wanted = {(self._kinds[tp.topic][0].name, tp.partition): tp for tp in assigned if tp.topic in self._kinds}
         units = [Unit(self._kinds[tp.topic][0], tp.partition) for tp in wanted.values()]
@@ -196,6 +202,9 @@ class Shell:
                 tp = TP(self._topic(name), unit.partition)
                 self._check_retention(unit, name, tp, beginnings[tp])
                 positions[tp] = unit.positions[name]
+        if not current():
+            return None
+        self.generation += 1
         self.units = {(unit.kind.name, unit.partition): unit for unit in units}
         self._durable = {tp: offset for unit in units for tp, offset in self._by_tp(unit, unit.checkpointed).items()}
         self.restored_seconds = time.monotonic() - began

@@ -13,7 +13,7 @@ against the pinned version:
 * the producer's `_settings_auth`: connects as all clients here do.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol, cast
 
 import aiokafka
@@ -29,10 +29,11 @@ SCHEME = "batch"
 class Host(Protocol):
     """What the transport needs of the shell; it is found as `app.shell`."""
 
+    generation: int
     client_options: dict[str, Any]
     consumer_options: dict[str, Any]
 
-    async def restore(self, assigned: set[TP]) -> dict[TP, int]: ...
+    async def restore(self, assigned: set[TP], current: Callable[[], bool]) -> dict[TP, int] | None: ...
     def durable(self, tp: TP) -> int | None: ...
     def fail(self, error: BaseException) -> None: ...
 
@@ -95,7 +96,7 @@ class BatchConsumer(driver.Consumer):
             self._expected[tp] = run[-1].offset + 1
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
             message = self._to_message(tp, run[-1])
-            batch = Batch(tp.topic, tp.partition, run[0].offset, run[-1].offset + 1, run)
+            batch = Batch(tp.topic, tp.partition, expected, run[-1].offset + 1, run, self._host.generation)
             message.value = batch  # type: ignore[assignment]
             yield tp, message
 
@@ -111,9 +112,11 @@ class BatchConsumer(driver.Consumer):
         """Restore the state of what is assigned and continue where that state ends."""
         try:
             rebalances = self.app.rebalancing_count
-            positions = await self._host.restore(set(self.assignment()))
-            if self.app.rebalancing_count != rebalances:
-                return  # the next rebalance seeks for itself
+            positions = await self._host.restore(
+                set(self.assignment()), lambda: self.app.rebalancing_count == rebalances
+            )
+            if positions is None:
+                return  # the next rebalance restores and seeks for itself
             self._expected = {}
             self._epoch += 1
             if positions:

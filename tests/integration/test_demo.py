@@ -89,10 +89,11 @@ def fidelity(counts, shots, ideal):
     f = np.clip(((p * n).sum() / shots - 1 / outcomes) / spread, 0, 1)
     f = np.round(f * 256) / 256
     q = f * p + (1 - f) / outcomes
-    means = np.array([root_means(rate) for rate in shots * q])
-    c = 1 + (np.sqrt(shots * q) / means - 1) * (1 - q)
+    rates = np.maximum(shots * q, 0.1)
+    means = np.array([root_means(rate) for rate in rates])
+    c = 1 + (np.sqrt(rates) / means - 1) * (1 - q)
     s = (np.sqrt(p * n / shots) * c).sum()
-    variance = max(0.0, ((p * c**2 * (shots * q - means**2)).sum() - s**2 / 4) / shots)
+    variance = max(0.0, ((p * c**2 * (rates - means**2)).sum() - s**2 / 4) / shots)
     return s**2 - variance
 
 

@@ -65,10 +65,9 @@ class Chaos:
         self._keep(2)
 
     async def join(self):
-        if len(self.cluster.alive()) < 3:
-            self.cluster.start()
-        else:
-            await self.kill()
+        if len(self.cluster.alive()) >= 3:
+            await self.term()
+        self.cluster.start()
 
     async def stop(self):
         """Past the session time-out: the group goes on without it, and then it wakes up."""
@@ -159,6 +158,11 @@ def expected_counters(oracle: Oracle):
     }
     names |= {(row.key,): (METRIC_PREFIX + row.name, row.labels) for row in COUNTERS}
     found = Counter()
+    for stage in oracle.streams.values():
+        for (center, runtime), (hours, good) in stage.budget_hours().items():
+            labels = (("cost_center", center), ("runtime", runtime))
+            found[METRIC_PREFIX + "spend_hours_total", labels] = hours
+            found[METRIC_PREFIX + "spend_hours_within_budget", labels] = good
     for stages in (oracle.runs, oracle.streams):
         for partition, stage in stages.items():
             for key, value in stage.counters.items():

@@ -187,7 +187,8 @@ class Cluster:
         for worker in self.alive():
             for family in text_string_to_metric_families(worker.page("/metrics")):
                 for sample in family.samples:
-                    if sample.name.endswith("_total") and "partition" in sample.labels and sample.value:
+                    ours = "partition" in sample.labels or sample.name.startswith("qethics_spend_hours")
+                    if sample.name.endswith(("_total", "_within_budget")) and ours and sample.value:
                         found[sample.name, tuple(sorted(sample.labels.items()))] += sample.value
         return found
 
