@@ -75,6 +75,15 @@ def test_bad_input_goes_to_the_dead_letter_topic_with_its_bytes_and_the_flow_goe
         assert int(headers["received_at"]) > 0
 
 
+def test_records_in_every_compression_are_taken_in(cluster):
+    cluster.start()
+    cluster.await_ready()
+    for codec in ("gzip", "snappy", "lz4", "zstd"):
+        asyncio.run(cluster.produce(messages(*lifecycle(f"run-{codec}", at=NOW)), compression_type=codec))
+    cluster.await_(taken(cluster, 28), 30, "everything taken in")
+    assert cluster.total("events_applied") == 28
+
+
 def test_violations_and_evidence_reach_their_topics(cluster):
     cluster.start()
     cluster.await_ready()

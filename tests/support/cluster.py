@@ -145,9 +145,9 @@ class Cluster:
     async def topics(self):
         await kafka.ensure_topics(self.settings)
 
-    async def produce(self, messages, rate=None):
+    async def produce(self, messages, rate=None, **options):
         """Publish; `rate` in records a second."""
-        producer = await kafka.connected(kafka.producer(self.settings, linger_ms=5), self.settings)
+        producer = await kafka.connected(kafka.producer(self.settings, linger_ms=5, **options), self.settings)
         pending = []
         began = time.monotonic()
         try:

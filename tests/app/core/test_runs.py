@@ -226,6 +226,46 @@ def test_bad_input_is_dead_lettered_and_the_rest_of_the_batch_goes_on(bench):
     assert bench.count("applied", JOBS) == 7
 
 
+def test_a_later_event_that_says_less_does_not_leave_a_run_complete(bench):
+    bench.jobs(*lifecycle(), {**event("routed", at=Log.START + 3), "event_id": "again", "provider": "ibm"})
+    bench.results(result())
+    bench.beat(GRACE + 5)
+    (evidence,) = bench.evidence
+    assert not evidence.complete
+    assert evidence.missing["endpoint"] == "not sent"
+    assert bench.count("missing", "endpoint") == 1
+
+
+def test_money_spent_before_the_submission_arrives_is_forwarded_under_the_offset_that_made_it_known(bench):
+    submitted, *_, cost = lifecycle()
+    bench.jobs(cost)
+    outcomes = bench.jobs(submitted)
+    (pack,) = [pack for pack in outcomes.packs.values() if pack.spending]
+    (spending,) = pack.spending
+    assert pack.first <= spending.offset < pack.next
+
+
+def test_a_refund_is_counted_apart_so_that_no_counter_falls(bench):
+    submitted, *_, cost = lifecycle()
+    bench.jobs(submitted, cost, {**cost, "event_id": "refund", "amount_usd": -0.25})
+    assert bench.count("spend", "logistics", "quantum") == 1_250_000
+    assert bench.count("refund", "logistics", "quantum") == 250_000
+
+
+def test_an_event_dated_ahead_is_refused_whether_or_not_its_run_is_open(bench):
+    bench.jobs(lifecycle()[0])
+    bench.results(result(at=bench.now + 1000))
+    assert [letter.reason.value for letter in bench.dead_letters] == ["time_out_of_range"]
+
+
+def test_further_ends_do_not_keep_a_run_open(bench):
+    bench.jobs(event("submitted", tier="low"), event("failed"))
+    for number in range(10):
+        bench.beat(GRACE // 4)
+        bench.jobs({**event("timed_out"), "event_id": f"again-{number}"})
+    assert len(bench.evidence) == 1
+
+
 def test_labels_come_from_the_catalog(bench):
     bench.jobs(*lifecycle(submitted={"cost_center": "made-up"}, routed={"provider": "made-up"}))
     assert bench.count("spend", "other", "quantum") == 1_250_000
