@@ -56,8 +56,7 @@ _NO_RESULT: Final = frozenset({"rejected", "failed", "timed_out"})
 class _State(Struct):
     version: int
     clocks: dict[str, float]
-    now: float
-    time: float
+    watched: dict[str, float]
     runs: dict[str, Run]
     closed: dict[str, Closed]
     forgotten: list[bytes]
@@ -89,10 +88,8 @@ class RunStage:
         self._policy = policy
         self._partitions = partitions
         self.clocks = dict.fromkeys(self.topics, 0.0)
-        #: What both clocks have reached, seconds since the epoch; 0 before the first heartbeats.
-        self.now = 0.0
-        #: Seconds watched: `now`, less the time that nobody watched. Runs are due by it.
-        self.time = 0.0
+        #: Seconds watched in each log: its clock, less the time that nobody watched. Runs are due by what both reached.
+        self.watched = dict.fromkeys(self.topics, 0.0)
         self.runs: dict[str, Run] = {}
         self.closed: dict[str, Closed] = {}
         self.counters = Counters()
@@ -145,7 +142,7 @@ class RunStage:
             subject.steps |= 1 << code
             subject.history += ledger.entry(code, event.at.timestamp())
             if first_end:
-                self._schedule(event.run_id, subject, self._watched(JOBS) + self._catalog.grace_seconds)
+                self._schedule(event.run_id, subject, self.watched[JOBS] + self._catalog.grace_seconds)
         if record.headers and subject.trace_id is None:
             self._trace(subject, record)
         _HANDLERS.get(type(event), _ignore)(self, event, subject, record.offset)
@@ -210,7 +207,7 @@ class RunStage:
 
     def _open(self, run_id: str, topic: str) -> Run:
         run = self.runs[run_id] = Run(closes_at=0)
-        self._schedule(run_id, run, self._watched(topic) + self._catalog.deadline_seconds)
+        self._schedule(run_id, run, self.watched[topic] + self._catalog.deadline_seconds)
         return run
 
     @staticmethod
@@ -234,7 +231,7 @@ class RunStage:
         run.own = Own(token, packed_digest(inputs), *rest)
         run.present |= present | mask(Own.__struct_fields__, own_values(event))
         if event.deadline_seconds is not None and not run.steps & ledger.TERMINAL_BITS:
-            self._schedule(event.run_id, run, self._watched(JOBS) + event.deadline_seconds)
+            self._schedule(event.run_id, run, self.watched[JOBS] + event.deadline_seconds)
         for judged in run.pending or ():
             # Spending is forwarded under the offset that made it known, or its reader would take it for a repeat; a
             # violation keeps the place of the routing it is about.
@@ -439,18 +436,28 @@ class RunStage:
         self._due.setdefault(second, []).append(run_id)
 
     def _advance(self, topic: str, at: float) -> None:
-        """A heartbeat: the clock of one topic moves, and time is what both topics have reached."""
-        self.clocks[topic] = max(self.clocks[topic], at)
-        now = min(self.clocks.values())
-        if now <= self.now:
-            return
-        self.time += min(now - self.now, MAX_STEP_SECONDS)
-        self.now = now
-        self.tick(self.time)
+        """A heartbeat: the clock of one topic moves, and time is what both topics have reached.
 
-    def _watched(self, topic: str) -> float:
-        """The stage's time at the place in one topic's log where we stand; that log may be ahead of the other."""
-        return self.time + (self.clocks[topic] - self.now if self.now else 0.0)
+        Each log is timed by itself, so that how the two are interleaved moves no time.
+        """
+        step = at - self.clocks[topic]
+        if step <= 0:
+            return
+        self.clocks[topic] = at
+        before = self.time
+        self.watched[topic] += min(step, MAX_STEP_SECONDS)
+        if self.time > before:
+            self.tick(self.time)
+
+    @property
+    def time(self) -> float:
+        """Seconds watched in both logs."""
+        return min(self.watched.values())
+
+    @property
+    def now(self) -> float:
+        """What both clocks have reached, seconds since the epoch; 0 before the first heartbeats."""
+        return min(self.clocks.values())
 
     def tick(self, now: float) -> None:
         """Close what is due at `now` (seconds watched) and forget what was closed long ago."""
@@ -477,7 +484,7 @@ class RunStage:
             bits = self._required[key] = sum(BITS[name] for name in self._required_fields(run))
         if run.present & bits == bits:
             run.complete = True
-            self._schedule(run_id, run, self._watched(topic) + self._catalog.settle_seconds)
+            self._schedule(run_id, run, self.watched[topic] + self._catalog.settle_seconds)
 
     def _required_fields(self, run: Run) -> tuple[str, ...]:
         tier = run.declared.tier if run.declared is not None else None
@@ -511,8 +518,7 @@ class RunStage:
             _State(
                 VERSION,
                 self.clocks,
-                self.now,
-                self.time,
+                self.watched,
                 self.runs,
                 self.closed,
                 self._forgotten.snapshot(),
@@ -529,7 +535,7 @@ class RunStage:
             If the snapshot is of a version this code does not read, or is damaged.
         """
         state = read_state(snapshot, _State, VERSION)
-        self.clocks, self.now, self.time, self.closed = state.clocks, state.now, state.time, state.closed
+        self.clocks, self.watched, self.closed = state.clocks, state.watched, state.closed
         self.runs = state.runs
         self.counters = Counters(state.counters)
         self._forgotten = Forgotten(state.forgotten)

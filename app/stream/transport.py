@@ -69,6 +69,8 @@ class BatchConsumer(driver.Consumer):
         super().__init__(*args, **kwargs)
         #: The offset each partition continues at; nothing is delivered of a partition that is not in here.
         self._expected: dict[TP, int] = {}
+        #: The hole that was last seen and not believed: (where it begins, the offset after it).
+        self._doubted: dict[TP, tuple[int, int]] = {}
 
     @property
     def _host(self) -> Host:
@@ -84,14 +86,13 @@ class BatchConsumer(driver.Consumer):
         if self.should_stop:
             return
         for tp, fetched in (records or {}).items():
-            run = list(fetched)
             expected = self._expected.get(tp)
             if expected is None or not self.flow_active:
                 continue  # a rebalance is under way; the seek at its end decides where to continue
-            if run[0].offset != expected and (epoch != self._epoch or run[0].offset < expected):
-                # Fetched from a place that has been left since. Markers of transactions and compaction leave holes
-                # as well, but those come without a rebalance or seek in between.
-                await self.seek_wait({tp: expected})
+            run = self._joining(tp, list(fetched), expected, epoch)
+            if len(run) < len(fetched):
+                await self.seek_wait({tp: run[-1].offset + 1 if run else expected})
+            if not run:
                 continue
             self._expected[tp] = run[-1].offset + 1
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
@@ -99,6 +100,24 @@ class BatchConsumer(driver.Consumer):
             batch = Batch(tp.topic, tp.partition, expected, run[-1].offset + 1, run, self._host.generation)
             message.value = batch  # type: ignore[assignment]
             yield tp, message
+
+    def _joining(self, tp: TP, run: list[Any], expected: int, epoch: int) -> list[Any]:
+        """The records, from the first on, that join what was delivered before.
+
+        Markers of transactions and compaction leave offsets without a record; but so does a fetch from a place that has
+        been left since, or a broker that shows a record before the one in front of it. So a hole is believed only when
+        a second fetch from its edge shows it again.
+        """
+        if run[0].offset == expected and run[-1].offset - expected + 1 == len(run):
+            return run
+        for index, record in enumerate(run):
+            if record.offset != expected:
+                seen_again = self._doubted.get(tp) == (expected, record.offset)
+                if record.offset < expected or epoch != self._epoch or not seen_again:
+                    self._doubted[tp] = expected, record.offset
+                    return run[:index]
+            expected = record.offset + 1
+        return run
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         return

@@ -47,7 +47,7 @@ def test_an_overridden_method_exists_with_the_same_parameters_and_kind(stock, ou
 
 
 def test_nothing_else_is_overridden():
-    named = {name for _, _, name in OVERRIDDEN}
+    named = {name for _, _, name in OVERRIDDEN} | {"_joining"}
     for ours in (transport.BatchConsumer, transport.BatchConsumerThread, transport.BatchProducer):
         own = {name for name, value in vars(ours).items() if inspect.isfunction(value)} - {"__init__"}
         assert own <= named
