@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PYTHONWARNINGS ?= ignore
 
-.PHONY: install install-bench demo test test-kafka lint prove prove-full bench lock clean
+.PHONY: install install-bench demo test test-kafka lint prove bench lock clean
 
 # What is installed is what the lock file says, each file by its hash.
 install: $(VENV)/.installed
@@ -40,15 +40,12 @@ test: install lint
 test-kafka: install
 	QETHICS_TEST_BROKER=apache $(BIN)/python -m pytest tests/integration
 
-# The longer proofs, bounded so that they end within some ten minutes; `prove-full` takes the whole of them.
+# The longer proofs: exactness under chaos on the embedded broker and on Apache Kafka, and the benches. With
+# `PROVE=bounded` they end within some ten minutes.
+PROVE ?= full
 prove: install-bench
-	PROVE=bounded $(BIN)/python -m pytest tests/proofs -s
-	PROVE=bounded QETHICS_TEST_BROKER=apache $(BIN)/python -m pytest tests/proofs -s
-
-prove-full: install-bench
-	PROVE=full $(BIN)/python -m pytest tests/proofs -s
-	PROVE=full QETHICS_TEST_BROKER=apache $(BIN)/python -m pytest tests/proofs -s
-	$(BIN)/qethics bench pipeline
+	PROVE=$(PROVE) $(BIN)/python -m pytest tests/proofs -s
+	PROVE=$(PROVE) QETHICS_TEST_BROKER=apache $(BIN)/python -m pytest tests/proofs -s
 
 bench: install-bench
 	$(BIN)/qethics bench pipeline
