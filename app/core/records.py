@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
+from app.conventions import HEARTBEAT_HEADER
+
 
 class Record(Protocol):
     """One Kafka record. `timestamp` is in milliseconds since the epoch, as on the wire."""
@@ -17,6 +19,11 @@ class Record(Protocol):
     def value(self) -> bytes | None: ...
     @property
     def headers(self) -> Sequence[tuple[str, bytes]]: ...
+
+
+def is_heartbeat(record: Record) -> bool:
+    """Whether a record only moves the clock of its log."""
+    return any(name == HEARTBEAT_HEADER for name, _ in record.headers)
 
 
 class Batch(NamedTuple):

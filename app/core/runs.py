@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar, cast
 import msgspec
 from msgspec import Struct
 
-from app.conventions import HEARTBEAT_HEADER, JOBS, RESULTS
+from app.conventions import JOBS, RESULTS
 from app.core import events, evidence, ledger
 from app.core.catalog import UNKNOWN, Catalog
 from app.core.decode import MAX_AHEAD_SECONDS, Reason, Rejection, decode_job, decode_result, trace_id
@@ -25,7 +25,7 @@ from app.core.forgotten import Forgotten
 from app.core.identity import bucket, fingerprint8, outcome_id, packed_digest
 from app.core.outcomes import DeadLetter, Observation, Outcomes, Pack, Spending, Violation
 from app.core.policy import ROUTING_RULE, Policy, Verdict
-from app.core.records import Batch, Record
+from app.core.records import Batch, Record, is_heartbeat
 from app.core.run import (
     Closed,
     Decision,
@@ -117,7 +117,7 @@ class RunStage:
         self._batch, self._outcomes, self._sequences = batch, Outcomes(), {}
         take = self._take_job if batch.topic == JOBS else self._take_result
         for record in batch.records:
-            if record.headers and any(name == HEARTBEAT_HEADER for name, _ in record.headers):
+            if record.headers and is_heartbeat(record):
                 self._advance(batch.topic, record.timestamp / 1000)
             else:
                 take(record)

@@ -12,13 +12,13 @@ import msgspec
 from msgspec import Struct, field
 from scipy import stats
 
-from app.conventions import DRIFT_ALERT, HEARTBEAT_HEADER, PROVENANCE_GAP_ALERT, SAMPLES
+from app.conventions import DRIFT_ALERT, PROVENANCE_GAP_ALERT, SAMPLES
 from app.core.catalog import Catalog, VarianceWindow, Watch
 from app.core.decode import Reason
 from app.core.evidence import instant
 from app.core.identity import outcome_id
 from app.core.outcomes import Alert, DeadLetter, Observation, Outcomes, Pack, Spending
-from app.core.records import Batch
+from app.core.records import Batch, is_heartbeat
 from app.core.runs import MAX_STEP_SECONDS, read_state
 from app.core.sequences import Producer
 from app.core.sli import Counters
@@ -156,7 +156,7 @@ class StreamStage:
         """
         self._outcomes = Outcomes()
         for record in batch.records:
-            if record.headers and any(name == HEARTBEAT_HEADER for name, _ in record.headers):
+            if record.headers and is_heartbeat(record):
                 self._advance(record.timestamp / 1000)
                 continue
             try:

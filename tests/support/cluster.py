@@ -23,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app import kafka
 from app.broker import free_port
 from app.catalog import DEFAULT_DIRECTORY, load_catalog, load_policy
-from app.conventions import ALERTS, DEAD_LETTER, EVIDENCE, JOBS, RESULTS, SAMPLES, VIOLATIONS
+from app.conventions import JOBS, RESULTS, SAMPLES
 from app.core.records import Batch
 from app.core.runs import RunStage
 from app.core.streams import StreamStage
@@ -250,6 +250,3 @@ def shuffled(messages, *, duplicates, within, seed):
     doubled = [message for message in messages for _ in range(1 + (rng.random() < duplicates))]
     keyed = sorted(range(len(doubled)), key=lambda index: index + rng.random() * within)
     return [doubled[index] for index in keyed]
-
-
-OUTPUTS = (VIOLATIONS, EVIDENCE, ALERTS, DEAD_LETTER)
