@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -14,12 +15,15 @@ from app.conventions import EXIT_FAILED, EXIT_USAGE
 from app.errors import QethicsError, SettingError
 
 _INTERRUPTED: Final = 130
+_TERMINATED: Final = 143
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    # Told to stop, a command ends what it started; the worker has its own way of leaving.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
     try:
         sys.exit(options.run(options))
     except QethicsError as error:

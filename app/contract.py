@@ -8,7 +8,7 @@ import msgspec
 
 from app.conventions import ALERTS, DEAD_LETTER, EVIDENCE, JOBS, RESULTS, TOPIC_PREFIX, VIOLATIONS
 from app.core.events import AnyJobEvent, Result
-from app.core.outcomes import Alert, Evidence, Violation
+from app.core.outcomes import Addendum, Alert, Evidence, Violation
 
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -17,7 +17,7 @@ CHANNELS: Final[dict[str, tuple[Any, str, str, str]]] = {
     JOBS: (AnyJobEvent, "run_id", "Steps in the life of runs; `type` is the tag.", "receive"),
     RESULTS: (Result, "run_id", "What devices and simulators returned.", "receive"),
     VIOLATIONS: (Violation, "run_id", "One record per policy violation.", "send"),
-    EVIDENCE: (Evidence, "run_id", "One record per closed run.", "send"),
+    EVIDENCE: (Evidence | Addendum, "run_id", "One record per closed run, and one per event that came after.", "send"),
     ALERTS: (Alert, "fingerprint", "Alerts that the processor raised.", "send"),
 }
 

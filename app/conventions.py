@@ -17,8 +17,10 @@ DEAD_LETTER: Final = "dead-letter"
 #: count, so that partition p of one is partition p of all (see `docs/architecture.md`, "Partitions").
 TOPICS: Final = (JOBS, RESULTS, SAMPLES, CHECKPOINTS, VIOLATIONS, EVIDENCE, ALERTS, DEAD_LETTER)
 
-#: A record with this header moves the clock of its partition and is no event (see `RunStage._advance`).
+#: Records with these headers are our own and no events (`app.core.records.control`): one moves the clock of its
+#: partition, the other tells the runs that events of the producer it names were lost.
 HEARTBEAT_HEADER: Final = "qethics-heartbeat"
+GAP_HEADER: Final = "qethics-gap"
 
 DRIFT_ALERT: Final = "FidelityDrift"
 PROVENANCE_GAP_ALERT: Final = "ProvenanceGap"

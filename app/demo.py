@@ -54,6 +54,7 @@ def run(*, seconds: float, rate: float, scenario: str, seed: int, source: Path |
     """
     with tempfile.TemporaryDirectory(prefix="qethics-demo-") as directory, embedded_broker() as bootstrap:
         settings = load(
+            {},
             bootstrap=bootstrap,
             web_port=free_port(),
             web_host="127.0.0.1",

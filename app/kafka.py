@@ -3,10 +3,12 @@
 import asyncio
 import logging
 import ssl
+from collections.abc import Mapping
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError
 
 from app import conventions
@@ -26,11 +28,22 @@ TOPIC_CONFIGS: Final[dict[str, dict[str, str]]] = {
     conventions.EVIDENCE: {"max.message.bytes": str(MAX_RECORD_BYTES)},
     conventions.SAMPLES: {"max.message.bytes": str(MAX_RECORD_BYTES)},
     conventions.CHECKPOINTS: {
-        "cleanup.policy": "compact",
+        # What compaction cannot know to be void (pieces of a checkpoint that was cut short) goes with its age; what
+        # holds is rewritten every few seconds for as long as a worker runs.
+        "cleanup.policy": "compact,delete",
+        "retention.ms": "2592000000",
         "segment.ms": "600000",
         "min.cleanable.dirty.ratio": "0.1",
         "delete.retention.ms": "60000",
     },
+}
+
+
+#: What a topic that exists must offer. The inputs are the producers' own; a smaller limit there does no harm.
+_NEEDED: Final = {
+    name: {key: value for key, value in configs.items() if key in {"max.message.bytes", "cleanup.policy"}}
+    for name, configs in TOPIC_CONFIGS.items()
+    if name not in {conventions.JOBS, conventions.RESULTS}
 }
 
 
@@ -124,7 +137,7 @@ async def ensure_topics(settings: Settings) -> dict[str, str]:
     Raises
     ------
     EnvironmentFault
-        If no broker answers, or a topic exists with another number of partitions.
+        If no broker answers, or a topic exists with another number of partitions or settings that would lose data.
     """
     admin = await connected(AIOKafkaAdminClient(**client_options(settings)), settings)
     try:
@@ -141,9 +154,34 @@ async def ensure_topics(settings: Settings) -> dict[str, str]:
                     f"topic {topic} has {found} partitions, {settings.partitions} are set",
                     f"set QETHICS_PARTITIONS={found}; all topics of a deployment have one count",
                 )
+        await _check_configs(admin, {name: topic for topic, name in wanted.items() if outcome[topic] == "present"})
         return outcome
     finally:
         await _close(admin)
+
+
+async def _check_configs(admin: AIOKafkaAdminClient, topics: Mapping[str, str]) -> None:
+    """Refuse settings of topics that were there before us under which records would be refused or deleted."""
+    resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics.values()]
+    found: dict[str, dict[str, str]] = {}
+    for response in await admin.describe_configs(resources) if resources else ():
+        for _, _, _, topic, entries in response.resources:
+            found[topic] = {entry[0]: entry[1] for entry in entries}
+    for name, topic in topics.items():
+        for key, needed in _NEEDED.get(name, {}).items():
+            value = found.get(topic, {}).get(key)
+            if value is not None and not _suffices(key, value, needed):
+                raise EnvironmentFault(
+                    f"topic {topic} has {key}={value}, {needed} is needed",
+                    f"kafka-configs --alter --entity-type topics --entity-name {topic} --add-config {key}=[{needed}]",
+                )
+
+
+def _suffices(key: str, value: str, needed: str) -> bool:
+    """Whether a setting is at least what is needed; of a list, whether it has the first of it."""
+    if key == "cleanup.policy":
+        return needed.split(",", maxsplit=1)[0] in value.split(",")
+    return int(value) >= int(needed)
 
 
 async def list_topics(settings: Settings) -> set[str]:

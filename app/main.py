@@ -29,7 +29,7 @@ from app.core.sli import SLIS
 from app.core.streams import StreamStage
 from app.errors import EnvironmentFault
 from app.settings import Settings
-from app.sinks import alerts, dead_letter, evidence, samples, violations
+from app.sinks import alerts, dead_letter, evidence, gaps, samples, violations
 from app.sinks.metrics import StageCollector
 from app.sinks.topic import BATCH_BYTES, Publisher
 from app.stream import agents
@@ -45,15 +45,18 @@ log = logging.getLogger("qethics")
 #: cycles at Python's default of every 700 of them costs a fifth of the throughput and finds nothing.
 _GC_THRESHOLDS: Final = (100_000, 20, 20)
 
+#: A worker that cannot say goodbye within this time ends without: the group notices by itself.
+_STOP_SECONDS: Final = 10.0
+
 #: The sinks that write to topics, in the order they are written. To add one: its file, and its name here.
-SINKS: Final = (dead_letter.SINK, samples.SINK, violations.SINK, evidence.SINK, alerts.SINK)
+SINKS: Final = (dead_letter.SINK, samples.SINK, violations.SINK, evidence.SINK, alerts.SINK, gaps.SINK)
 
 
 def kinds(catalog: Catalog, policy: Policy, partitions: int) -> tuple[Kind, ...]:
     """The stages there are. To add one: its file, and its line here."""
     return (
         Kind("runs", RunStage.topics, lambda partition: RunStage(catalog, policy, partitions)),
-        Kind("streams", StreamStage.topics, lambda partition: StreamStage(catalog)),
+        Kind("streams", StreamStage.topics, lambda partition: StreamStage(catalog, partitions)),
     )
 
 
@@ -128,22 +131,27 @@ class _Worker:
                 self._task(shell.run_heartbeats()),
                 self._task(shell.run_watchdog(lambda: sum(self._lag().values()))),
             ]
-            await app.start()
-            await self._stopped(app)
+            await self._until_told(app)
             began = time.monotonic()
-            await app.stop()
+            try:
+                await asyncio.wait_for(app.stop(), _STOP_SECONDS)
+            except TimeoutError:
+                fail_stop(RuntimeError(f"not stopped within {_STOP_SECONDS:.0f} s; the last checkpoint holds"))
             log.info("stopped in %.1f s", time.monotonic() - began)
             for task in tasks:
                 task.cancel()
 
-    async def _stopped(self, app: Any) -> None:
-        """Until we are told to stop. Should Faust end by itself, that is a failure."""
+    async def _until_told(self, app: Any) -> None:
+        """Start Faust and wait until we are told to stop. Should Faust end by itself, that is a failure."""
         told = asyncio.ensure_future(self._stop.wait())
-        ended = asyncio.ensure_future(app.wait_until_stopped())
-        await asyncio.wait({told, ended}, return_when=asyncio.FIRST_COMPLETED)
-        if not told.done():
-            fail_stop(app._crash_reason or RuntimeError("Faust stopped by itself"))
-        ended.cancel()
+        for running in (app.start(), app.wait_until_stopped()):
+            task = asyncio.ensure_future(running)
+            await asyncio.wait({told, task}, return_when=asyncio.FIRST_COMPLETED)
+            if told.done():
+                task.cancel()
+                return
+            task.result()
+        fail_stop(app._crash_reason or RuntimeError("Faust stopped by itself"))
 
     @staticmethod
     def _task(work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":

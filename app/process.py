@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import EnvironmentFault
-from app.settings import Settings
+from app.settings import PREFIX, Settings
 
 
 class WorkerProcess:
@@ -28,7 +28,9 @@ class WorkerProcess:
     def __init__(self, settings: Settings, log: Path) -> None:
         self._settings = settings
         self._log = log
-        environment = {**os.environ, **settings.environment()}
+        # Settings of our own surroundings are not its settings.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        environment = {**inherited, **settings.environment()}
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "app", "worker"],

@@ -50,7 +50,7 @@ class Work:
         self._events = events
         self._done = 0
         self._runs = RunStage(catalog, policy, 1)
-        self._streams = StreamStage(catalog)
+        self._streams = StreamStage(catalog, 1)
         self._waiting: dict[tuple[str, int], list[Record]] = {}
         self._cpu = self._began = self._beaten = 0.0
 

@@ -118,6 +118,7 @@ def table(report: dict[str, Any]) -> str:
 
 def _settings(bootstrap: str, directory: str, **values: Any) -> Settings:
     return load(
+        {},
         bootstrap=bootstrap,
         data_directory=directory,
         web_port=free_port(),

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 
@@ -24,7 +24,6 @@ LATEST_YEAR: Final = 2100
 MAX_BACK: Final = timedelta(days=3660)
 MAX_AHEAD: Final = timedelta(days=1)
 
-_E = TypeVar("_E", bound=Event)
 Headers = Sequence[tuple[str, bytes]]
 
 
@@ -46,6 +45,7 @@ class Reason(StrEnum):
     BAD_BITSTRING = "bad_bitstring"
     TIME_OUT_OF_RANGE = "time_out_of_range"
     TOO_LATE = "too_late"
+    RUN_FULL = "run_full"
     CLOUDEVENTS = "cloudevents"
 
 
@@ -80,7 +80,7 @@ def decode_job(value: bytes | None, headers: Headers = ()) -> AnyJobEvent | Reje
         return decoded
     if isinstance(decoded, Cost) and not _near(decoded.billed_at, decoded):
         return Rejection(Reason.TIME_OUT_OF_RANGE, "billed_at is too far from at")
-    return _checked_time(decoded)
+    return decoded
 
 
 def decode_result(value: bytes | None, headers: Headers = ()) -> Result | Rejection:
@@ -91,13 +91,13 @@ def decode_result(value: bytes | None, headers: Headers = ()) -> Result | Reject
     counts = decoded.counts
     if sum(counts.values()) != decoded.shots:
         return Rejection(Reason.COUNTS_MISMATCH, f"counts add up to {sum(counts.values())}, shots say {decoded.shots}")
-    if "".join(counts).strip("01"):
+    if "".join(counts).encode().strip(b"01"):
         return Rejection(Reason.BAD_BITSTRING, "an outcome has characters other than 0 and 1")
-    if not _near(decoded.calibrated_at, decoded):
+    if decoded.calibrated_at is not None and not _near(decoded.calibrated_at, decoded):
         return Rejection(Reason.TIME_OUT_OF_RANGE, "calibrated_at is too far from at")
     if len(counts) > MAX_OUTCOMES:
         return Rejection(Reason.INVALID_FIELD, f"{len(counts)} outcomes, at most {MAX_OUTCOMES} are taken")
-    return _checked_time(decoded)
+    return decoded
 
 
 def _near(instant: datetime | None, event: Event) -> bool:
@@ -109,30 +109,28 @@ def _near(instant: datetime | None, event: Event) -> bool:
     return -MAX_BACK <= instant - event.at <= MAX_AHEAD
 
 
-def _checked_time(event: _E) -> _E | Rejection:
-    year = event.at.year
-    if EARLIEST_YEAR <= year < LATEST_YEAR:
-        return event
-    return Rejection(Reason.TIME_OUT_OF_RANGE, f"at is in the year {year}")
-
-
 def _decode(decoder: Any, kind: Any, given: bytes | None, headers: Headers) -> Any:
     value = given or b""
     # More openings than the limit is the only way to be too deep, and counting them is far cheaper than nesting them.
-    if not value or len(value) > MAX_BYTES or value.count(b"[") + value.count(b"{") > MAX_NESTING:
+    openings = value.count(b"{") + (value.count(b"[") if b"[" in value else 0)
+    if openings > MAX_NESTING or not value or len(value) > MAX_BYTES:
         refused = _outside_limits(given)
         if refused is not None:
             return refused
     try:
         if headers:
             envelope = _cloudevent(value, headers)
-            if envelope is not None:
-                return msgspec.convert(envelope, kind)
-        return decoder.decode(value)
+            event = decoder.decode(value) if envelope is None else msgspec.convert(envelope, kind)
+        else:
+            event = decoder.decode(value)
     except _CloudEventFault as fault:
         return Rejection(Reason.CLOUDEVENTS, str(fault))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError, ValueError) as error:
         return _rejection_of(value, error)
+    year = event.at.year
+    if EARLIEST_YEAR <= year < LATEST_YEAR:
+        return event
+    return Rejection(Reason.TIME_OUT_OF_RANGE, f"at is in the year {year}")
 
 
 def _outside_limits(value: bytes | None) -> Rejection | None:

@@ -1,5 +1,6 @@
 """The evidence of a run: which fields there are, which of them a tier requires, and why one is missing."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -76,7 +77,7 @@ def instant(at: float) -> str:
     return datetime.fromtimestamp(min(max(at, 0.0), _LATEST), UTC).isoformat().replace("+00:00", "Z")
 
 
-def collect(run_id: str, run: Run, required: tuple[str, ...]) -> Evidence:
+def collect(run_id: str, run: Run, required: tuple[str, ...], gaps: Sequence[str] = ()) -> Evidence:
     """The evidence record of a run that closes now.
 
     Parameters
@@ -85,12 +86,14 @@ def collect(run_id: str, run: Run, required: tuple[str, ...]) -> Evidence:
         The run.
     required
         The fields its tier requires.
+    gaps
+        Producers of the run that are known to have lost events.
     """
     path = ledger.steps(run.history)
     fields = _values(run)
     ended = bool(run.steps & ledger.TERMINAL_BITS)
     complete = ended and all(fields[name] is not None for name in required)
-    missing = {name: _reason(name, run) for name in FIELDS if fields[name] is None}
+    missing = {name: _reason(name, run, gaps) for name in FIELDS if fields[name] is None}
     return Evidence(
         evidence_id=outcome_id("evidence", run_id),
         run_id=run_id,
@@ -145,14 +148,19 @@ def _resulted(results: Results) -> dict[str, Any]:
     return values
 
 
-def _reason(name: str, run: Run) -> str:
+def _reason(name: str, run: Run, gaps: Sequence[str]) -> str:
     """Why a field is missing: the provider does not give it, or its event never came, or came without it."""
     if run.results is not None and run.results.not_given and name in run.results.not_given:
         return "not given by the provider: " + run.results.not_given[name]
     source = SOURCES[name]
     if source == "result":
-        return "not sent" if run.results is not None else "no result arrived"
-    if source in ledger.NAMES:
-        arrived = run.steps >> ledger.NAMES.index(source) & 1
-        return "not sent" if arrived else f"no {source} event arrived"
+        arrived = run.results is not None
+    elif source == "decision":
+        arrived = run.decision is not None and run.decision.made
+    else:
+        arrived = source in ledger.NAMES and bool(run.steps >> ledger.NAMES.index(source) & 1)
+    if arrived:
+        return "not sent"
+    if gaps and source != "traceparent":
+        return f"lost: no {source} arrived, and there is a gap in the sequence numbers of {', '.join(gaps)}"
     return f"no {source} arrived"

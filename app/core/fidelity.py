@@ -21,6 +21,7 @@ With :math:`n_i` counts in N shots, and :math:`\lambda_i = N q_i`:
 
 from collections.abc import Mapping
 from math import sqrt
+from operator import mul
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -93,7 +94,7 @@ class Ideal:
         If it is no probability distribution over bitstrings of one length.
     """
 
-    __slots__ = ("_weights", "outcomes", "overlap", "terms", "width")
+    __slots__ = ("_bitstrings", "_nothing", "_probabilities", "_weights", "outcomes", "overlap", "terms", "width")
 
     def __init__(self, probabilities: Mapping[str, float]) -> None:
         lengths = {len(outcome) for outcome in probabilities}
@@ -109,7 +110,10 @@ class Ideal:
         self.outcomes = 2.0**self.width
         #: sum of squared probabilities: the overlap a perfect device would show.
         self.overlap = sum(p * p for _, p in self.terms)
-        self._weights: dict[tuple[int, int], tuple[list[tuple[str, float]], float]] = {}
+        self._bitstrings = tuple(outcome for outcome, _ in self.terms)
+        self._probabilities = tuple(p for _, p in self.terms)
+        self._nothing = (0,) * len(self.terms)
+        self._weights: dict[tuple[int, int], tuple[list[float], float]] = {}
 
     def fidelity(self, counts: Mapping[str, int], shots: int) -> Fidelity:
         """Estimate the fidelity of measured counts.
@@ -121,19 +125,19 @@ class Ideal:
         shots
             Number of shots, >= 1.
         """
-        seen = counts.get
-        overlap = sum([p * n for outcome, p in self.terms if (n := seen(outcome))]) / shots
+        seen = list(map(counts.get, self._bitstrings, self._nothing))
+        overlap = sum(map(mul, self._probabilities, seen)) / shots
         floor = 1 / self.outcomes
         spread = self.overlap - floor
         f = 1.0 if spread < 1e-12 else min(1.0, max(0.0, (overlap - floor) / spread))
         weights, variance_sum = self._weights_at(shots, round(f * _MIXTURE_STEPS))
-        amplitude = sum([weight * sqrt(n) for outcome, weight in weights if (n := seen(outcome))])
+        amplitude = sum(map(mul, weights, map(sqrt, seen)))
         variance = max(0.0, (variance_sum - amplitude * amplitude / 4) / shots)
         value = amplitude * amplitude - variance
         # Var(S^2) to second order: the first term vanishes at a perfect device, the second does not.
         return Fidelity(value, sqrt(4 * amplitude * amplitude * variance + 2 * variance * variance))
 
-    def _weights_at(self, shots: int, step: int) -> tuple[list[tuple[str, float]], float]:
+    def _weights_at(self, shots: int, step: int) -> tuple[list[float], float]:
         """The factor of sqrt(n_i) of every term, and the sum in the variance, for one mixture f = step / 256.
 
         They vary slowly with f, so the grid costs less than 1e-4 in fidelity and most results find theirs ready.
@@ -144,13 +148,13 @@ class Ideal:
         f = step / _MIXTURE_STEPS
         weights = []
         variance_sum = 0.0
-        for outcome, p in self.terms:
+        for _, p in self.terms:
             q = f * p + (1 - f) / self.outcomes
             rate = max(shots * q, _LEAST_RATE)
             mean = root_mean(rate)
             correction = 1 + (sqrt(rate) / mean - 1) * (1 - q)
             variance_sum += p * correction * correction * (rate - mean * mean)
-            weights.append((outcome, sqrt(p / shots) * correction))
+            weights.append(sqrt(p / shots) * correction)
         if len(self._weights) >= _CACHED_MIXTURES:
             self._weights.clear()
         self._weights[shots, step] = weights, variance_sum

@@ -45,6 +45,8 @@ class Forgotten:
         mark = fingerprint8(run_id)
         if mark in self._recent:
             return True
+        if not self._sorted:
+            return False
         value = np.frombuffer(mark, dtype=np.uint64)[0]
         for generation in self._sorted:
             at = int(np.searchsorted(generation, value))

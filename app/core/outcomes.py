@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from msgspec import Struct, field
+from msgspec import Raw, Struct, field
 
 from app.core.decode import Reason
 from app.core.records import Record
@@ -33,7 +33,7 @@ class Violation(Struct, frozen=True, gc=False, kw_only=True):
     at: str
 
 
-class Evidence(Struct, frozen=True, gc=False, kw_only=True):
+class Evidence(Struct, frozen=True, gc=False, kw_only=True, tag_field="kind", tag="run"):
     """What an auditor asks about one closed run. `missing` gives the reason for every field that is not there."""
 
     evidence_id: str
@@ -45,6 +45,15 @@ class Evidence(Struct, frozen=True, gc=False, kw_only=True):
     required: tuple[str, ...]
     steps: list[tuple[str, str]]
     illegal_transitions: list[tuple[str, str]]
+
+
+class Addendum(Struct, frozen=True, gc=False, kw_only=True, tag_field="kind", tag="addendum"):
+    """An event of a run whose evidence was written already; `event` is the record's value as it came."""
+
+    evidence_id: str
+    run_id: str
+    topic: str
+    event: Raw
 
 
 class Alert(Struct, frozen=True, gc=False, kw_only=True):
@@ -85,6 +94,13 @@ class Spending(Struct, frozen=True, gc=False, array_like=True):
     microdollars: int
 
 
+class Gap(Struct, frozen=True, gc=False):
+    """Notice to the runs of one partition that events of a producer were lost."""
+
+    partition: int
+    producer: str
+
+
 class Pack(Struct, array_like=True):
     """What one batch of an input partition says to one partition of the streams: a single `samples` record.
 
@@ -108,7 +124,8 @@ class Outcomes(Struct):
 
     dead_letters: list[DeadLetter] = field(default_factory=list)
     violations: list[Violation] = field(default_factory=list)
-    evidence: list[Evidence] = field(default_factory=list)
+    evidence: list[Evidence | Addendum] = field(default_factory=list)
     alerts: list[Alert] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
     #: target partition of `samples` -> its pack.
     packs: dict[int, Pack] = field(default_factory=dict)

@@ -1,9 +1,9 @@
 """What the shell hands to a stage: records as Kafka delivered them, a partition's worth at a time."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
-from app.conventions import HEARTBEAT_HEADER
+from app.conventions import GAP_HEADER, HEARTBEAT_HEADER
 
 
 class Record(Protocol):
@@ -21,9 +21,24 @@ class Record(Protocol):
     def headers(self) -> Sequence[tuple[str, bytes]]: ...
 
 
-def is_heartbeat(record: Record) -> bool:
-    """Whether a record only moves the clock of its log."""
-    return any(name == HEARTBEAT_HEADER for name, _ in record.headers)
+class Control(NamedTuple):
+    """A record of our own among the events: a heartbeat, or the notice that events of a producer (`gap`) were lost."""
+
+    heartbeat: bool = False
+    gap: str | None = None
+
+
+_HEARTBEAT: Final = Control(heartbeat=True)
+
+
+def control(record: Record) -> Control | None:
+    """What a record says to the stage itself; None if it is an event."""
+    for name, text in record.headers:
+        if name == HEARTBEAT_HEADER:
+            return _HEARTBEAT
+        if name == GAP_HEADER:
+            return Control(gap=text.decode(errors="replace"))
+    return None
 
 
 class Batch(NamedTuple):

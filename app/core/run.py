@@ -72,6 +72,8 @@ class Decision(Struct, gc=False, array_like=True):
     acted_on: bool | None = None
     reviewer: str | None = None
     verdict: str | None = None
+    #: Whether the decision itself has come, and not only a review of it.
+    made: bool = False
 
 
 class Results(Struct, gc=False, array_like=True):
@@ -80,7 +82,6 @@ class Results(Struct, gc=False, array_like=True):
     #: Sum modulo 2^256 of the SHA-256 of every result's bytes; of one result, its SHA-256. 32 bytes, big-endian.
     digest: bytes
     origin: Origin
-    n: int = 0
     shots: int = 0
     fidelity_n: int = 0
     fidelity_sum: float = 0.0
@@ -109,6 +110,8 @@ class Run(Struct, gc=False, array_like=True):
     seen: bytes = b""
     #: Nine bytes of every step.
     history: bytes = b""
+    #: Who sent its events.
+    producers: tuple[str, ...] = ()
     declared: Declared | None = None
     own: Own | None = None
     routing: Routing | None = None
@@ -134,6 +137,9 @@ class Closed(Struct, gc=False, array_like=True):
     judged: bool
     violated: bool
 
+
+#: What an event belongs to.
+Subject = Run | Closed
 
 declared_values: Final = attrgetter(*Declared.__struct_fields__)
 own_values: Final = attrgetter(*Own.__struct_fields__)

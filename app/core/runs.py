@@ -8,64 +8,58 @@ The way of an event: decode -> admit (once only) -> its handler -> settle the ru
 """
 
 from collections.abc import Callable
-from hashlib import sha256
 from math import ceil
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from app.conventions import JOBS, RESULTS
-from app.core import events, evidence, ledger
+from app.core import events, evidence, ledger, results
 from app.core.catalog import UNKNOWN, Catalog
+from app.core.clock import Clock
 from app.core.decode import MAX_AHEAD_SECONDS, Reason, Rejection, decode_job, decode_result, trace_id
 from app.core.evidence import BITS, mask
-from app.core.fidelity import Ideal
 from app.core.forgotten import Forgotten
-from app.core.identity import bucket, fingerprint8, outcome_id, packed_digest
-from app.core.outcomes import DeadLetter, Observation, Outcomes, Pack, Spending, Violation
-from app.core.policy import ROUTING_RULE, Policy, Verdict
-from app.core.records import Batch, Record, is_heartbeat
+from app.core.identity import fingerprint8, outcome_id, packed_digest
+from app.core.judge import Judge
+from app.core.outcomes import Addendum, Outcomes
+from app.core.output import Output
+from app.core.policy import Policy
+from app.core.records import Batch, Control, Record, control
 from app.core.run import (
     Closed,
     Decision,
     Declared,
     Judged,
-    Origin,
     Own,
-    Results,
     Routing,
     Run,
+    Subject,
     declared_values,
     own_values,
     routing_values,
 )
 from app.core.sequences import packed
-from app.core.sli import Counters
+from app.core.shared import Shared
 
-_T = TypeVar("_T")
-VERSION: Final = 1
-#: The most that one heartbeat moves the stage's time. What is beyond it is the processor's own absence, and no run is
-#: closed for time that nobody watched.
-MAX_STEP_SECONDS: Final = 1.5
-_SHARED: Final = 65_536
-_DIGEST_MODULUS: Final = 1 << 256
+VERSION: Final = 2
+#: Events of one run, at most: a run id that is used without end must not grow without end.
+MAX_EVENTS: Final = 10_000
 _NO_RESULT: Final = frozenset({"rejected", "failed", "timed_out"})
+_NO_RESULT_BITS: Final = sum(1 << ledger.NAMES.index(name) for name in _NO_RESULT)
+#: What is judged by the declaration, and waits for it.
+_BY_DECLARATION: Final = events.Routed | events.DecisionMade | events.Cost
 
 
 class _State(Struct):
     version: int
-    clocks: dict[str, float]
-    watched: dict[str, float]
+    clocks: dict[str, Clock]
     runs: dict[str, Run]
     closed: dict[str, Closed]
     forgotten: list[bytes]
+    gaps: dict[str, float]
     counters: list[tuple[tuple[str, ...], int]]
-
-
-def stream_key(workload: str, backend: str) -> str:
-    """The key of a (workload, backend) pair in `samples`; the separator is in neither name."""
-    return f"{workload}\x1f{backend}"
 
 
 class RunStage:
@@ -85,23 +79,21 @@ class RunStage:
 
     def __init__(self, catalog: Catalog, policy: Policy, partitions: int) -> None:
         self._catalog = catalog
-        self._policy = policy
-        self._partitions = partitions
-        self.clocks = dict.fromkeys(self.topics, 0.0)
-        #: Seconds watched in each log: its clock, less the time that nobody watched. Runs are due by what both reached.
-        self.watched = dict.fromkeys(self.topics, 0.0)
+        self._output = Output(partitions)
+        self._judge = Judge(catalog, policy, self._output)
+        self._observer = results.Observer(catalog, self._output)
+        self._shared = Shared()
+        self.clocks = {topic: Clock() for topic in self.topics}
         self.runs: dict[str, Run] = {}
         self.closed: dict[str, Closed] = {}
-        self.counters = Counters()
+        self.counters = self._output.counters
         self._forgotten = Forgotten()
+        #: Producer -> when it was last said to have lost events, in seconds watched.
+        self._gaps: dict[str, float] = {}
         #: Second -> runs that may be due then; a run that moved on is found again at its new second.
         self._due: dict[int, list[str]] = {}
         self._seconds: dict[int, int] = {}
-        self._declared: dict[Declared, tuple[Declared, int]] = {}
-        self._values: dict[Any, Any] = {}
         self._required: dict[tuple[str | None, str | None, bool], int] = {}
-        self._outcomes = Outcomes()
-        self._batch = Batch(JOBS, 0, 0, 0, ())
         self._sequences: dict[str, list[int]] = {}
 
     # -- the way of a batch ------------------------------------------------------------------------------------------
@@ -114,101 +106,116 @@ class RunStage:
         batch
             Consecutive records of `jobs` or `results`, of this stage's partition.
         """
-        self._batch, self._outcomes, self._sequences = batch, Outcomes(), {}
+        output = self._output
+        output.begin(batch)
+        self._sequences = {}
         take = self._take_job if batch.topic == JOBS else self._take_result
         for record in batch.records:
-            if record.headers and is_heartbeat(record):
-                self._advance(batch.topic, record.timestamp / 1000)
-            else:
+            said = control(record) if record.headers else None
+            if said is None:
                 take(record)
+            else:
+                self._controlled(batch.topic, record, said)
         for producer, numbers in self._sequences.items():
-            self._pack(producer).sequences[producer] = packed(numbers)
-        return self._outcomes
+            output.pack(producer).sequences[producer] = packed(numbers)
+        return output.outcomes
 
     def _take_job(self, record: Record) -> None:
         event = decode_job(record.value, record.headers)
         if isinstance(event, Rejection):
-            self._reject(record, event)
+            self._output.reject(record, event.reason, event.detail)
             return
-        subject = self._admit(event, record, JOBS)
+        at = event.at.timestamp()
+        subject = self._admit(event, at, record, JOBS)
         if subject is None:
             return
         if type(subject) is Closed:
-            _LATE.get(type(event), _ignore)(self, event, subject, record.offset)
+            self._judge.judge(event, subject, record.offset)
+            self._add_to_evidence(event, record, JOBS)
             return
-        code = ledger.CODES.get(type(event))
+        kind = type(event)
+        code = ledger.CODES.get(kind)
         if code is not None:
-            first_end = 1 << code & ledger.TERMINAL_BITS and not subject.steps & ledger.TERMINAL_BITS
-            subject.steps |= 1 << code
-            subject.history += ledger.entry(code, event.at.timestamp())
-            if first_end:
-                self._schedule(event.run_id, subject, self.watched[JOBS] + self._catalog.grace_seconds)
+            self._step(event.run_id, subject, code, at)
         if record.headers and subject.trace_id is None:
             self._trace(subject, record)
-        _HANDLERS.get(type(event), _ignore)(self, event, subject, record.offset)
-        subject.present = self._shared(subject.present)
+        handler = _HANDLERS.get(kind)
+        if handler is not None:
+            handler(self, event, subject, record.offset)
+        if subject.declared is None and isinstance(event, _BY_DECLARATION):
+            if subject.pending is None:
+                subject.pending = []
+            subject.pending.append(Judged(record.offset, event))
+        else:
+            self._judge.judge(event, subject, record.offset)
+        subject.present = self._shared.value(subject.present)
         if subject.steps & ledger.TERMINAL_BITS and not subject.complete:
             self._settle_if_complete(event.run_id, subject, JOBS)
 
     def _take_result(self, record: Record) -> None:
         event = decode_result(record.value, record.headers)
         if isinstance(event, Rejection):
-            self._reject(record, event)
+            self._output.reject(record, event.reason, event.detail)
             return
-        subject = self._admit(event, record, RESULTS)
+        at = event.at.timestamp()
+        subject = self._admit(event, at, record, RESULTS)
         if subject is None:
             return
-        observation = self._observe(event, record.offset)
+        observation = self._observer.observe(event, at, record.offset)
         if type(subject) is Closed:
+            self._add_to_evidence(event, record, RESULTS)
             return
         if record.headers and subject.trace_id is None:
             self._trace(subject, record)
-        self._add_result(event, subject, observation, record.value or b"")
-        subject.present = self._shared(subject.present)
+        results.add(event, subject, observation, record.value or b"", self._shared)
+        subject.present = self._shared.value(subject.present)
         if subject.steps & ledger.TERMINAL_BITS and not subject.complete:
             self._settle_if_complete(event.run_id, subject, RESULTS)
 
-    def _reject(self, record: Record, rejection: Rejection) -> None:
-        self.counters["rejected", rejection.reason.value] += 1
-        batch = self._batch
-        self._outcomes.dead_letters.append(
-            DeadLetter(record, batch.topic, batch.partition, rejection.reason, rejection.detail)
-        )
-
-    def _admit(self, event: events.Event, record: Record, topic: str) -> Any:
+    def _admit(self, event: events.Event, at: float, record: Record, topic: str) -> Any:
         """The run (or what is kept of it, once closed) that an event belongs to; None if it is not to be applied."""
-        run_id = event.run_id
-        numbers = self._sequences.get(event.producer)
+        run_id, producer = event.run_id, event.producer
+        numbers = self._sequences.get(producer)
         if numbers is None:
-            numbers = self._sequences[event.producer] = []
+            numbers = self._sequences[producer] = []
         numbers.append(event.seq)
-        if 0 < record.timestamp < (event.at.timestamp() - MAX_AHEAD_SECONDS) * 1000:
+        if 0 < record.timestamp < (at - MAX_AHEAD_SECONDS) * 1000:
             detail = f"at is more than {MAX_AHEAD_SECONDS:.0f} s ahead of the record's own time"
-            self._reject(record, Rejection(Reason.TIME_OUT_OF_RANGE, detail))
+            self._output.reject(record, Reason.TIME_OUT_OF_RANGE, detail)
             return None
-        subject: Run | Closed | None = self.runs.get(run_id)
+        subject: Subject | None = self.runs.get(run_id)
         if subject is None:
             subject = self.closed.get(run_id)
             if subject is None:
                 if run_id in self._forgotten:
                     detail = "the run was closed and its events are no longer remembered"
-                    self._reject(record, Rejection(Reason.TOO_LATE, detail))
+                    self._output.reject(record, Reason.TOO_LATE, detail)
                     return None
                 subject = self._open(run_id, topic)
         mark = fingerprint8(event.event_id)
         if mark in subject.seen:
             self.counters["duplicate", topic] += 1
             return None
+        if len(subject.seen) >= 8 * MAX_EVENTS:
+            self._output.reject(record, Reason.RUN_FULL, f"the run has {MAX_EVENTS} events; use a run id once")
+            return None
         subject.seen += mark
         self.counters["applied", topic] += 1
-        if type(subject) is Closed:
-            self.counters["late", topic] += 1
+        if type(subject) is Run and producer not in subject.producers:
+            subject.producers = self._shared.value((*subject.producers, producer)[-_PRODUCERS_KEPT:])
         return subject
 
     def _open(self, run_id: str, topic: str) -> Run:
         run = self.runs[run_id] = Run(closes_at=0)
-        self._schedule(run_id, run, self.watched[topic] + self._catalog.deadline_seconds)
+        self._schedule(run_id, run, self.clocks[topic].watched + self._catalog.deadline_seconds)
         return run
+
+    def _step(self, run_id: str, run: Run, code: int, at: float) -> None:
+        first_end = 1 << code & ledger.TERMINAL_BITS and not run.steps & ledger.TERMINAL_BITS
+        run.steps |= 1 << code
+        run.history += ledger.entry(code, at)
+        if first_end:
+            self._schedule(run_id, run, self.clocks[JOBS].watched + self._catalog.grace_seconds)
 
     @staticmethod
     def _trace(run: Run, record: Record) -> None:
@@ -216,248 +223,93 @@ class RunStage:
         if run.trace_id is not None:
             run.present |= BITS["trace_id"]
 
-    # -- what each job event does ------------------------------------------------------------------------------------
+    def _add_to_evidence(self, event: events.Event, record: Record, topic: str) -> None:
+        """An event of a closed run: counted, judged, and added to its evidence as it came."""
+        self.counters["late", topic] += 1
+        self._output.outcomes.evidence.append(
+            Addendum(
+                evidence_id=outcome_id("addendum", event.run_id, event.event_id),
+                run_id=event.run_id,
+                topic=topic,
+                event=Raw(record.value or b"null"),
+            )
+        )
+
+    # -- what each job event adds to its run -------------------------------------------------------------------------
 
     def _submitted(self, event: events.Submitted, run: Run, offset: int) -> None:
         if run.declared is not None:
             return  # a second submission of one run: seen in its history as an illegal transition
-        declared = Declared(*declared_values(event))
-        shared = self._declared.get(declared)
-        if shared is None:
-            present = mask(Declared.__struct_fields__, declared_values(event))
-            shared = self._share(declared, present)
-        run.declared, present = shared
-        token, inputs, *rest = own_values(event)
+        run.declared, present = self._shared.declared(Declared(*declared_values(event)))
+        own = own_values(event)
+        token, inputs, *rest = own
         run.own = Own(token, packed_digest(inputs), *rest)
-        run.present |= present | mask(Own.__struct_fields__, own_values(event))
+        run.present |= present | mask(Own.__struct_fields__, own)
         if event.deadline_seconds is not None and not run.steps & ledger.TERMINAL_BITS:
-            self._schedule(event.run_id, run, self.watched[JOBS] + event.deadline_seconds)
+            self._schedule(event.run_id, run, self.clocks[JOBS].watched + event.deadline_seconds)
+        self._judge_pending(run, offset)
+
+    def _judge_pending(self, run: Run, offset: int | None = None) -> None:
+        """Judge what waited. Spending is forwarded under `offset`; a violation keeps the place of its routing."""
         for judged in run.pending or ():
-            # Spending is forwarded under the offset that made it known, or its reader would take it for a repeat; a
-            # violation keeps the place of the routing it is about.
-            place = offset if isinstance(judged.event, events.Cost) else judged.offset
-            _LATE[type(judged.event)](self, judged.event, run, place)
+            spending = isinstance(judged.event, events.Cost)
+            self._judge.judge(judged.event, run, offset if spending and offset is not None else judged.offset)
         run.pending = None
 
-    def _share(self, declared: Declared, present: int) -> tuple[Declared, int]:
-        if len(self._declared) >= _SHARED:
-            self._declared.clear()
-        self._declared[declared] = declared, present
-        return declared, present
-
     def _admission(self, event: events.Admitted | events.Rejected, run: Run, offset: int) -> None:
-        run.decision_id, run.policy_revision = event.decision_id, self._text(event.policy_revision)
+        run.decision_id, run.policy_revision = event.decision_id, self._shared.value(event.policy_revision)
         run.present |= mask(("decision_id", "policy_revision"), (event.decision_id, event.policy_revision))
 
     def _routed(self, event: events.Routed, run: Run, offset: int) -> None:
-        routing = self._routing(event)
-        run.routing = routing
+        run.routing = self._shared.value(Routing(*routing_values(event)))
         run.present |= mask(evidence.ROUTED, routing_values(event))
-        self._judge_or_wait(event, run, offset)
-
-    def _routing(self, event: events.Routed) -> Routing:
-        return self._shared(Routing(*routing_values(event)))
-
-    def _text(self, text: str | None) -> str | None:
-        return None if text is None else self._shared(text)
-
-    def _shared(self, value: _T) -> _T:
-        """The one object that stands for all equal values; most runs say the same as others."""
-        if len(self._values) >= _SHARED:
-            self._values.clear()
-        return cast(_T, self._values.setdefault(value, value))
-
-    def _fell_back(self, event: events.FellBack, subject: Run | Closed, offset: int) -> None:
-        self.counters["fallback",] += 1
 
     def _decided(self, event: events.DecisionMade, run: Run, offset: int) -> None:
         decision = run.decision = run.decision or Decision()
-        decision.outcome, decision.explanation = self._text(event.outcome), event.explanation
-        decision.acted_on = event.acted_on
+        decision.outcome, decision.explanation = self._shared.value(event.outcome), event.explanation
+        decision.acted_on, decision.made = event.acted_on, True
         if event.explanation is not None:
             run.present |= BITS["explanation"]
-        self._judge_or_wait(event, run, offset)
 
     def _reviewed(self, event: events.Review, run: Run, offset: int) -> None:
         decision = run.decision = run.decision or Decision()
-        decision.reviewer, decision.verdict = self._text(event.reviewer), self._text(event.verdict)
+        decision.reviewer, decision.verdict = self._shared.value(event.reviewer), self._shared.value(event.verdict)
         if event.reviewer is not None:
             run.present |= BITS["review"]
-        self._count_review(event, run, offset)
-
-    def _count_review(self, event: events.Review, subject: Run | Closed, offset: int) -> None:
-        self.counters["review",] += 1
 
     def _cost(self, event: events.Cost, run: Run, offset: int) -> None:
         run.microdollars += round(event.amount_usd * 1e6)
         run.present |= BITS["cost_usd"]
-        self._judge_or_wait(event, run, offset)
-
-    def _judge_or_wait(self, event: Any, run: Run, offset: int) -> None:
-        """Judge by what the run declared; where that has not come yet, set the event aside until it does."""
-        if run.declared is None:
-            if run.pending is None:
-                run.pending = []
-            run.pending.append(Judged(offset, event))
-        else:
-            _LATE[type(event)](self, event, run, offset)
-
-    # -- judgements: each a function of the event and of what the run declared ---------------------------------------
-
-    def _judge_routing(self, event: events.Routed, subject: Run | Closed, offset: int) -> None:
-        verdict = self._policy.judge(subject.declared, self._routing(event))
-        unauthorized = any(breach.rule.name == ROUTING_RULE for breach in verdict.breaches)
-        self.counters.judge("M6", not unauthorized, self._catalog.provider(event.provider))
-        if not subject.judged:
-            subject.judged = True
-            self.counters["valid", "M5"] += 1
-        if verdict.breaches and not subject.violated:
-            subject.violated = True
-            self.counters["bad", "M5"] += 1
-        for breach in verdict.breaches:
-            self.counters["violation", breach.rule.name, breach.rule.severity] += 1
-            self._outcomes.violations.append(self._violation(event, breach, verdict, offset))
-
-    def _violation(self, event: events.Routed, breach: Any, verdict: Verdict, offset: int) -> Violation:
-        rule = breach.rule
-        return Violation(
-            violation_id=outcome_id("violation", JOBS, self._batch.partition, offset, rule.name, breach.reason),
-            run_id=event.run_id,
-            rule=rule.name,
-            severity=rule.severity,
-            owner=rule.owner,
-            control=rule.control,
-            reason=breach.reason,
-            policy_revision=self._policy.revision,
-            input_digest=verdict.input_digest,
-            at=evidence.instant(event.at.timestamp()),
-        )
-
-    def _judge_decision(self, event: events.DecisionMade, subject: Run | Closed, offset: int) -> None:
-        declared = subject.declared
-        floor = self._catalog.floor(declared.workload if declared else None)
-        explained = event.explanation is not None and event.explanation.score >= floor
-        self.counters.judge("M3", explained, (declared.tier if declared else None) or UNKNOWN)
-
-    def _judge_cost(self, event: events.Cost, subject: Run | Closed, offset: int) -> None:
-        declared = subject.declared
-        center = self._catalog.cost_center(declared.cost_center if declared else None)
-        runtime = (declared.runtime if declared else None) or UNKNOWN
-        microdollars = round(event.amount_usd * 1e6)
-        # Charges and refunds apart: a counter must never fall.
-        self.counters["spend" if microdollars >= 0 else "refund", center, runtime] += abs(microdollars)
-        if declared is None:
-            return  # judged by a tick, whose place against the other topic is not fixed: counted, not forwarded
-        at = (event.billed_at or event.at).timestamp()
-        self._pack(center).spending.append(Spending(offset, at, center, runtime, microdollars))
-
-    # -- results -----------------------------------------------------------------------------------------------------
-
-    def _observe(self, event: events.Result, offset: int) -> Observation:
-        """The observation a result makes, handed on to the streams."""
-        ideal = self._ideal(event)
-        value = error = None
-        if ideal is not None and len(next(iter(event.counts))) != ideal.width:
-            self.counters["no_ideal",] += 1
-        elif ideal is not None:
-            value, error = ideal.fidelity(event.counts, event.shots)
-        observation = Observation(
-            offset,
-            event.at.timestamp(),
-            event.run_id,
-            event.calibration_id,
-            value,
-            error,
-            event.queue_seconds,
-            event.execution_seconds,
-        )
-        key = stream_key(self._catalog.workload(event.workload), self._catalog.backend(event.backend))
-        self._pack(key).observations.setdefault(key, []).append(observation)
-        return observation
-
-    def _ideal(self, event: events.Result) -> Ideal | None:
-        if event.ideal is not None:
-            try:
-                return Ideal(event.ideal)
-            except ValueError:
-                self.counters["no_ideal",] += 1
-                return None
-        known = self._catalog.ideals.get(event.ideal_id or "")
-        if known is None:
-            self.counters["no_ideal",] += 1
-        return known
-
-    def _add_result(self, event: events.Result, run: Run, observation: Observation, value: bytes) -> None:
-        digest = int.from_bytes(sha256(value).digest(), "big")
-        results = run.results
-        if results is None:
-            calibrated_at = None if event.calibrated_at is None else event.calibrated_at.timestamp()
-            results = run.results = Results(
-                digest=bytes(32),
-                origin=self._shared(
-                    Origin(event.provider, event.backend, event.calibration_id, calibrated_at, event.environment_digest)
-                ),
-            )
-            run.present |= mask(
-                ("calibration_id", "calibrated_at", "result_environment_digest", "result_digest", "result_shots"),
-                (event.calibration_id, event.calibrated_at, event.environment_digest, True, True),
-            )
-        total = (int.from_bytes(results.digest, "big") + digest) % _DIGEST_MODULUS
-        results.digest = total.to_bytes(32, "big")
-        results.n += 1
-        results.shots += event.shots
-        if observation.fidelity is not None and observation.standard_error is not None:
-            results.fidelity_n += 1
-            results.fidelity_sum += observation.fidelity
-            results.error_sum += observation.standard_error**2
-            run.present |= BITS["fidelity"]
-        if event.provenance is not None:
-            results.signed = True
-            run.present |= BITS["signature"]
-        if event.not_given:
-            known = {name: text for name, text in event.not_given.items() if name in BITS}
-            results.not_given = {**(results.not_given or {}), **known}
-
-    def _pack(self, key: str) -> Pack:
-        """The pack of this batch for the partition that a key of the streams lives in."""
-        target = bucket(key, self._partitions)
-        pack = self._outcomes.packs.get(target)
-        if pack is None:
-            batch = self._batch
-            pack = self._outcomes.packs[target] = Pack(batch.topic, batch.partition, batch.first, batch.next)
-        return pack
 
     # -- time and closing --------------------------------------------------------------------------------------------
+
+    def _controlled(self, topic: str, record: Record, said: Control) -> None:
+        """A record of our own: a heartbeat, or the notice that a producer's events were lost."""
+        if said.heartbeat:
+            before = self.time
+            # Each log is timed by itself, so that how the two are interleaved moves no time.
+            if self.clocks[topic].advance(record.timestamp / 1000) and self.time > before:
+                self.tick(self.time)
+        elif said.gap is not None:
+            self._gaps[said.gap] = self.time
+            while len(self._gaps) > _GAPS_KEPT:
+                del self._gaps[next(iter(self._gaps))]
+
+    @property
+    def time(self) -> float:
+        """Seconds watched in both logs."""
+        return min(clock.watched for clock in self.clocks.values())
+
+    @property
+    def now(self) -> float:
+        """What both clocks have reached, seconds since the epoch; 0 before the first heartbeats."""
+        return min(clock.at for clock in self.clocks.values())
 
     def _schedule(self, run_id: str, run: Run, at: float) -> None:
         second = ceil(at)
         # Runs that are due together share one integer.
         run.closes_at = second = self._seconds.setdefault(second, second)
         self._due.setdefault(second, []).append(run_id)
-
-    def _advance(self, topic: str, at: float) -> None:
-        """A heartbeat: the clock of one topic moves, and time is what both topics have reached.
-
-        Each log is timed by itself, so that how the two are interleaved moves no time.
-        """
-        step = at - self.clocks[topic]
-        if step <= 0:
-            return
-        self.clocks[topic] = at
-        before = self.time
-        self.watched[topic] += min(step, MAX_STEP_SECONDS)
-        if self.time > before:
-            self.tick(self.time)
-
-    @property
-    def time(self) -> float:
-        """Seconds watched in both logs."""
-        return min(self.watched.values())
-
-    @property
-    def now(self) -> float:
-        """What both clocks have reached, seconds since the epoch; 0 before the first heartbeats."""
-        return min(self.clocks.values())
 
     def tick(self, now: float) -> None:
         """Close what is due at `now` (seconds watched) and forget what was closed long ago."""
@@ -484,7 +336,7 @@ class RunStage:
             bits = self._required[key] = sum(BITS[name] for name in self._required_fields(run))
         if run.present & bits == bits:
             run.complete = True
-            self._schedule(run_id, run, self.watched[topic] + self._catalog.settle_seconds)
+            self._schedule(run_id, run, self.clocks[topic].watched + self._catalog.settle_seconds)
 
     def _required_fields(self, run: Run) -> tuple[str, ...]:
         tier = run.declared.tier if run.declared is not None else None
@@ -495,10 +347,11 @@ class RunStage:
         return fields
 
     def _close(self, run_id: str, run: Run) -> None:
-        for judged in run.pending or ():
-            _LATE[type(judged.event)](self, judged.event, run, judged.offset)
+        self._judge_pending(run)
         required = self._required_fields(run)
-        record = evidence.collect(run_id, run, required)
+        since = self.time - self._catalog.deadline_seconds
+        gaps = [producer for producer in run.producers if (at := self._gaps.get(producer)) is not None and at >= since]
+        record = evidence.collect(run_id, run, required, gaps)
         tier = run.declared.tier if run.declared is not None else None
         self.counters.judge("M1", record.complete, tier or UNKNOWN)
         self.counters["closed", record.closed] += 1
@@ -506,7 +359,7 @@ class RunStage:
         for name in required:
             if record.fields[name] is None:
                 self.counters["missing", name] += 1
-        self._outcomes.evidence.append(record)
+        self._output.outcomes.evidence.append(record)
         del self.runs[run_id]
         self.closed[run_id] = Closed(self.time, run.seen, run.declared, run.judged, run.violated)
 
@@ -518,10 +371,10 @@ class RunStage:
             _State(
                 VERSION,
                 self.clocks,
-                self.watched,
                 self.runs,
                 self.closed,
                 self._forgotten.snapshot(),
+                self._gaps,
                 list(self.counters.items()),
             )
         )
@@ -535,52 +388,30 @@ class RunStage:
             If the snapshot is of a version this code does not read, or is damaged.
         """
         state = read_state(snapshot, _State, VERSION)
-        self.clocks, self.watched, self.closed = state.clocks, state.watched, state.closed
-        self.runs = state.runs
-        self.counters = Counters(state.counters)
+        self.clocks, self.runs, self.closed, self._gaps = state.clocks, state.runs, state.closed, state.gaps
+        self.counters.clear()
+        self.counters.update(state.counters)
         self._forgotten = Forgotten(state.forgotten)
         self._due = {}
         for run_id, run in self.runs.items():
             self._schedule(run_id, run, run.closes_at)
-            run.policy_revision = self._text(run.policy_revision)
-            if run.routing is not None:
-                run.routing = self._shared(run.routing)
-            if run.results is not None:
-                run.results.origin = self._shared(run.results.origin)
-        subjects: list[Run | Closed] = [*self.runs.values(), *self.closed.values()]
-        for subject in subjects:
-            if subject.declared is not None:
-                declared = subject.declared
-                present = mask(Declared.__struct_fields__, declared_values(declared))
-                subject.declared = (self._declared.get(declared) or self._share(declared, present))[0]
+            self._shared.again(run)
+        for closed in self.closed.values():
+            self._shared.again(closed)
 
 
-_NO_RESULT_BITS: Final = sum(1 << ledger.NAMES.index(name) for name in _NO_RESULT)
+#: Producers remembered of one run, and producers remembered as having lost events.
+_PRODUCERS_KEPT: Final = 8
+_GAPS_KEPT: Final = 1_000
 
-_Handler = Callable[[RunStage, Any, Any, int], None]
-
-
-def _ignore(stage: RunStage, event: Any, subject: Any, offset: int) -> None:
-    """Events that are only a step: their time is in the history already."""
-
-
-_HANDLERS: Final[dict[type, _Handler]] = {
+_HANDLERS: Final[dict[type, Callable[[RunStage, Any, Run, int], None]]] = {
     events.Submitted: RunStage._submitted,
     events.Admitted: RunStage._admission,
     events.Rejected: RunStage._admission,
     events.Routed: RunStage._routed,
-    events.FellBack: RunStage._fell_back,
     events.DecisionMade: RunStage._decided,
     events.Review: RunStage._reviewed,
     events.Cost: RunStage._cost,
-}
-#: Judgements and counts; also all that is still done for an event of a run that has closed.
-_LATE: Final[dict[type, _Handler]] = {
-    events.Routed: RunStage._judge_routing,
-    events.DecisionMade: RunStage._judge_decision,
-    events.Cost: RunStage._judge_cost,
-    events.FellBack: RunStage._fell_back,
-    events.Review: RunStage._count_review,
 }
 
 

@@ -33,6 +33,8 @@ class Producer(Struct, array_like=True):
     #: The highest number seen when the grace began; None before the first tick.
     mark: int | None = None
     marked_at: float = 0.0
+    #: When numbers came last, in seconds watched, to the tick.
+    heard_at: float = 0.0
     #: Numbers at or above the frontier as of the last tick: int64, sorted, distinct.
     ahead: bytes = b""
     #: Numbers that came since, as they came; put in order once a tick rather than once a batch.
@@ -44,8 +46,11 @@ class Producer(Struct, array_like=True):
         """Take in numbers: int64, little-endian."""
         self.fresh.append(numbers)
 
-    def merge(self) -> int:
-        """Put what came since the last tick in order; says how many of it had been declared lost."""
+    def merge(self, now: float) -> int:
+        """Put what came until `now` in order; says how many of it had been declared lost."""
+        if not self.fresh:
+            return 0
+        self.heard_at = now
         numbers = np.unique(np.frombuffer(self.ahead + b"".join(self.fresh), dtype="<i8"))
         self.fresh = []
         recovered = 0

@@ -6,6 +6,7 @@ source was cut into batches. As in the run stage, time comes from heartbeats in 
 """
 
 from math import isfinite, sqrt
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -13,24 +14,27 @@ from msgspec import Struct, field
 from scipy import stats
 
 from app.conventions import DRIFT_ALERT, PROVENANCE_GAP_ALERT, SAMPLES
-from app.core.catalog import Catalog, VarianceWindow, Watch
+from app.core.catalog import Catalog, Watch
+from app.core.clock import Clock
 from app.core.decode import Reason
 from app.core.evidence import instant
 from app.core.identity import outcome_id
-from app.core.outcomes import Alert, DeadLetter, Observation, Outcomes, Pack, Spending
-from app.core.records import Batch, is_heartbeat
-from app.core.runs import MAX_STEP_SECONDS, read_state
+from app.core.outcomes import Alert, Gap, Observation, Outcomes, Pack, Spending
+from app.core.output import Output
+from app.core.records import Batch, control
+from app.core.runs import read_state
 from app.core.sequences import Producer
-from app.core.sli import Counters
 from detectors import REGISTRY, Detector
 
-VERSION: Final = 1
+VERSION: Final = 2
 #: The signals an observation carries, by the name of its field.
 SIGNALS: Final = ("fidelity", "queue_seconds", "execution_seconds")
 _HOUR: Final = 3600.0
 _HOURS_KEPT: Final = 72
 #: Producers whose sequence numbers are watched, at most; events of further ones are counted as unwatched.
 _PRODUCERS: Final = 10_000
+#: A producer not heard of for a day is forgotten.
+_SILENT_SECONDS: Final = 86_400.0
 _CONFIDENCE: Final = 0.95
 
 
@@ -88,8 +92,7 @@ class Hour(Struct, array_like=True):
 
 class _State(Struct):
     version: int
-    now: float
-    time: float
+    clock: Clock
     applied: list[tuple[str, int, int]]
     streams: dict[str, Stream]
     producers: dict[str, Producer]
@@ -122,26 +125,27 @@ class StreamStage:
     ----------
     catalog
         What the deployment knows: watches, variance windows, budgets.
+    partitions
+        How many partitions `jobs` has.
     """
 
     topics: Final = (SAMPLES,)
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, partitions: int) -> None:
         self._catalog = catalog
-        #: The clock, seconds since the epoch, and the seconds watched; see `RunStage`.
-        self.now = 0.0
-        self.time = 0.0
+        self._partitions = partitions
+        self._output = Output(partitions)
+        self.clock = Clock()
         self.streams: dict[str, Stream] = {}
         self.producers: dict[str, Producer] = {}
         #: (cost center, runtime, hour since the epoch) -> spending, while the hour may still change.
         self.hours: dict[tuple[str, str, int], Hour] = {}
         #: (cost center, runtime) -> (hours, hours within budget) of what can change no more.
         self.settled: dict[tuple[str, str], tuple[int, int]] = {}
-        self.counters = Counters()
+        self.counters = self._output.counters
         self._newest_hour = 0
         self._applied: dict[tuple[str, int], int] = {}
         self._detectors: dict[str, list[tuple[str, Watch, Detector]]] = {}
-        self._outcomes = Outcomes()
         self._source = ("", 0)
 
     # -- the way of a batch ------------------------------------------------------------------------------------------
@@ -154,22 +158,22 @@ class StreamStage:
         batch
             Consecutive records of this stage's partition of `samples`.
         """
-        self._outcomes = Outcomes()
+        self._output.begin(batch)
         for record in batch.records:
-            if record.headers and is_heartbeat(record):
-                self._advance(record.timestamp / 1000)
+            said = control(record) if record.headers else None
+            if said is not None:
+                if said.heartbeat and self.clock.advance(record.timestamp / 1000):
+                    self.tick(self.clock.watched)
                 continue
             try:
                 pack = _PACK.decode(record.value or b"")
                 if any(key.count("\x1f") != 1 for key in pack.observations):
                     raise msgspec.ValidationError("a key of observations is no stream")
             except msgspec.MsgspecError as error:
-                self.counters["rejected", Reason.MALFORMED_JSON.value] += 1
-                letter = DeadLetter(record, batch.topic, batch.partition, Reason.MALFORMED_JSON, str(error))
-                self._outcomes.dead_letters.append(letter)
+                self._output.reject(record, Reason.MALFORMED_JSON, str(error))
                 continue
             self._take(pack)
-        return self._outcomes
+        return self._output.outcomes
 
     def _take(self, pack: Pack) -> None:
         self._source = source = pack.topic, pack.partition
@@ -177,9 +181,9 @@ class StreamStage:
         if pack.next <= applied + 1:
             return
         for key, observations in pack.observations.items():
-            for observation in observations:
-                if observation.offset > applied:
-                    self._observe(key, observation)
+            fresh = [observation for observation in observations if observation.offset > applied]
+            if fresh:
+                self._observe(key, fresh)
         for spending in pack.spending:
             if spending.offset > applied:
                 self._spend(spending)
@@ -193,33 +197,33 @@ class StreamStage:
             known.add(numbers)
         self._applied[source] = pack.next - 1
 
-    def _observe(self, key: str, observation: Observation) -> None:
+    def _observe(self, key: str, observations: list[Observation]) -> None:
         stream = self.streams.get(key)
         if stream is None:
             workload, backend = key.split("\x1f")
             stream = self.streams[key] = Stream(workload, backend)
             self._detectors[key] = self._watch()
-        for signal in SIGNALS:
-            value = getattr(observation, signal)
-            if value is not None:
-                self._count(signal, value)
-        if observation.fidelity is not None:
-            self._add_fidelity(stream, observation.fidelity)
+        values = {signal: self._finite(signal, observations) for signal in SIGNALS}
+        for value, _ in values["fidelity"]:
+            self._add_fidelity(stream, value)
         for signal, watch, detector in self._detectors[key]:
-            value = getattr(observation, signal)
-            if value is None or not isfinite(value):
-                continue
-            detector.update(value)
-            if detector.drift_detected:
-                self._drift(stream, signal, watch, observation, value)
+            for value, observation in values[signal]:
+                detector.update(value)
+                if detector.drift_detected:
+                    self._drift(stream, signal, watch, observation, value)
 
-    def _count(self, signal: str, value: float) -> None:
-        if not isfinite(value):
-            self.counters["non_finite", signal] += 1
-            return
-        self.counters["observed", signal] += 1
-        if signal in self._catalog.watches:
-            self.counters["valid", "M10", signal] += 1
+    def _finite(self, signal: str, observations: list[Observation]) -> list[tuple[float, Observation]]:
+        """The values of a signal that a detector can take, and their observations."""
+        read = attrgetter(signal)
+        given = [(value, observation) for observation in observations if (value := read(observation)) is not None]
+        finite = [pair for pair in given if isfinite(pair[0])]
+        if len(finite) < len(given):
+            self.counters["non_finite", signal] += len(given) - len(finite)
+        if finite:
+            self.counters["observed", signal] += len(finite)
+            if signal in self._catalog.watches:
+                self.counters["valid", "M10", signal] += len(finite)
+        return finite
 
     def _watch(self) -> list[tuple[str, Watch, Detector]]:
         return [
@@ -232,7 +236,7 @@ class StreamStage:
 
     def _add_fidelity(self, stream: Stream, value: float) -> None:
         stream.total.add(value)
-        config: VarianceWindow = self._catalog.variance
+        config = self._catalog.variance
         if stream.baseline.n < config.baseline:
             stream.baseline.add(value)
             return
@@ -256,7 +260,7 @@ class StreamStage:
             "signal": signal,
             "detector": watch.detector,
         }
-        self._outcomes.alerts.append(
+        self._output.outcomes.alerts.append(
             Alert(
                 alert_id=outcome_id("alert", DRIFT_ALERT, *labels.values(), *self._source, observation.offset),
                 fingerprint=outcome_id("condition", DRIFT_ALERT, *labels.values()),
@@ -306,17 +310,13 @@ class StreamStage:
 
     # -- time --------------------------------------------------------------------------------------------------------
 
-    def _advance(self, at: float) -> None:
-        if at > self.now:
-            # As in the run stage: a long step is our own absence, and nothing is lost because nobody looked.
-            self.time += min(at - self.now, MAX_STEP_SECONDS)
-            self.now = at
-            self.tick(self.time)
-
     def tick(self, now: float) -> None:
         """Declare lost what is missing for the grace at `now` (seconds watched)."""
-        for name, producer in self.producers.items():
-            self.counters["recovered",] += producer.merge()
+        for name, producer in list(self.producers.items()):
+            self.counters["recovered",] += producer.merge(now)
+            if now - producer.heard_at > _SILENT_SECONDS:
+                del self.producers[name]  # it will not come back under this name, and the next one needs the place
+                continue
             ranges = producer.tick(now, self._catalog.sequence_grace_seconds)
             if ranges:
                 self._gap(name, ranges)
@@ -324,19 +324,21 @@ class StreamStage:
     def _gap(self, producer: str, ranges: list[tuple[int, int]]) -> None:
         lost = sum(last - first + 1 for first, last in ranges)
         self.counters["lost",] += lost
-        self._outcomes.alerts.append(
+        self._output.outcomes.alerts.append(
             Alert(
                 alert_id=outcome_id("alert", PROVENANCE_GAP_ALERT, producer, ranges[0][0]),
                 fingerprint=outcome_id("condition", PROVENANCE_GAP_ALERT, producer),
                 name=PROVENANCE_GAP_ALERT,
                 severity="ticket",
                 status="firing",
-                at=instant(self.now),
+                at=instant(self.clock.at),
                 labels={"producer": producer},
                 summary=f"{lost} events of {producer} never arrived (first missing: {ranges[0][0]})",
                 figures={"lost": float(lost), "ranges": float(len(ranges))},
             )
         )
+        # Which runs they were of nobody knows; every partition is told, so that a run that lacks something says why.
+        self._output.outcomes.gaps.extend(Gap(partition, producer) for partition in range(self._partitions))
 
     # -- durability --------------------------------------------------------------------------------------------------
 
@@ -350,8 +352,7 @@ class StreamStage:
         return msgspec.msgpack.encode(
             _State(
                 VERSION,
-                self.now,
-                self.time,
+                self.clock,
                 [(topic, partition, offset) for (topic, partition), offset in self._applied.items()],
                 self.streams,
                 self.producers,
@@ -370,12 +371,13 @@ class StreamStage:
             If the snapshot is of a version this code does not read, or is damaged.
         """
         state = read_state(snapshot, _State, VERSION)
-        self.now, self.time, self.streams, self.producers = state.now, state.time, state.streams, state.producers
+        self.clock, self.streams, self.producers = state.clock, state.streams, state.producers
         self._applied = {(topic, partition): offset for topic, partition, offset in state.applied}
         self.hours = {(center, runtime, hour): Hour(amount) for center, runtime, hour, amount in state.hours}
         self._newest_hour = max((hour for *_, hour, _ in state.hours), default=0)
         self.settled = {(center, runtime): (hours, good) for center, runtime, hours, good in state.settled}
-        self.counters = Counters(state.counters)
+        self.counters.clear()
+        self.counters.update(state.counters)
         self._detectors = {key: self._restored(stream) for key, stream in self.streams.items()}
 
     def _restored(self, stream: Stream) -> list[tuple[str, Watch, Detector]]:

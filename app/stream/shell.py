@@ -23,8 +23,10 @@ from app.stream.protocol import Batch, Kind, Sinks, Stage, Store
 
 log = logging.getLogger("qethics.shell")
 
-#: A checkpoint may take this share of a partition's time; the larger the state, the rarer its checkpoints.
+#: Checkpoints may take this share of a worker's time; the larger the state, the rarer they are.
 _CHECKPOINT_SHARE: Final = 0.05
+#: Writing a state down costs about as much as putting it together: its digest, its way through the producer.
+_WRITING: Final = 2.0
 
 
 class Unit:
@@ -39,6 +41,8 @@ class Unit:
         self.checkpointed: dict[str, int] = {}
         self.checkpointed_at = time.time()
         self.next_checkpoint = 0.0
+        #: Seconds of this process that the last checkpoint took.
+        self.cost = 0.0
         self.lock = asyncio.Lock()
 
 
@@ -155,12 +159,13 @@ class Shell:
             began = time.monotonic()
             # No await between the two: state and positions belong together.
             state, positions = unit.stage.snapshot(), dict(unit.positions)
-            took = time.monotonic() - began
+            unit.cost = _WRITING * (time.monotonic() - began)
             if unit.writing is not None:
                 await asyncio.shield(unit.writing)
             await self._store.write(self._name(unit), unit.partition, positions, state)
             unit.checkpointed, unit.checkpointed_at = positions, time.time()
-            unit.next_checkpoint = time.monotonic() + max(self._checkpoint_seconds, took / _CHECKPOINT_SHARE)
+            share = sum(each.cost for each in self.units.values()) / _CHECKPOINT_SHARE
+            unit.next_checkpoint = time.monotonic() + max(self._checkpoint_seconds, share)
             self._durable.update(self._by_tp(unit, positions))
 
     def _name(self, unit: Unit) -> str:
@@ -230,6 +235,7 @@ class Shell:
             await self._commit(dict(self._durable))
         self.units = {}
         self.ready = False
+        self._progress_at = time.monotonic()
 
     # -- heartbeats and watchdog -------------------------------------------------------------------------------------
 
@@ -247,11 +253,15 @@ class Shell:
                     log.warning("a heartbeat could not be written: %s", result)
 
     async def run_watchdog(self, waiting: Callable[[], int]) -> None:
-        """End the process when records wait and none is taken in; `waiting` says how many wait."""
+        """End the process when it gets nowhere: without an assignment, or with records `waiting` and none taken in."""
         while True:
             await asyncio.sleep(self._stall_seconds / 10)
             stalled = time.monotonic() - self._progress_at
-            if stalled > self._stall_seconds and self.units and waiting() > 0:
+            if stalled <= self._stall_seconds:
+                continue
+            if not self.ready:
+                self.fail(RuntimeError(f"the group gave no assignment for {stalled:.0f} s"))
+            if self.units and waiting() > 0:
                 self.fail(RuntimeError(f"{waiting()} records wait and none was taken in for {stalled:.0f} s"))
 
     def fail(self, error: BaseException) -> None:

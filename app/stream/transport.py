@@ -4,10 +4,13 @@ What is overridden and why (`docs/architecture.md`, "Why not stock Faust"); ever
 against the pinned version:
 
 * `getmany`: one message for each partition and poll, instead of one for each record.
+* `_to_message`: the message of a batch.
 * `_new_offset`: the offset to commit is the durable one of the shell, not what was acknowledged.
 * `_add_gap`: acknowledgements are not used, so there are no gaps to keep.
 * `perform_seek`: restores the state and continues at the state's own position, not at the committed one.
 * `on_partitions_revoked`: whatever was fetched before is void.
+* aiokafka's `PartitionRecords._consumer_record`: hands on the record that its C parser made, which has all we read,
+  instead of copying it into an object of Python's; that copy is an eighth of what an event costs.
 * the thread's `_create_worker_consumer`: connects as all clients here do, and assigns equal partition numbers of all
   topics to the same worker.
 * the producer's `_settings_auth`: connects as all clients here do.
@@ -17,9 +20,10 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol, cast
 
 import aiokafka
+from aiokafka.consumer import fetcher
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from faust.transport.drivers import aiokafka as driver
-from faust.types import TP
+from faust.types import TP, ConsumerMessage
 
 from app.stream.protocol import Batch
 
@@ -38,6 +42,13 @@ class Host(Protocol):
     def fail(self, error: BaseException) -> None: ...
 
 
+class LeanRecords(fetcher.PartitionRecords):
+    """Fetched records of one partition, as the parser made them: offset, timestamp, key, value, headers."""
+
+    def _consumer_record(self, tp: Any, record: Any) -> Any:
+        return record
+
+
 class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     """The thread that talks to Kafka."""
 
@@ -47,6 +58,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         # With one partition count and one subscription for all members, Range gives partition p of every topic to
         # the same member, which a stage over two topics needs.
         self._assignor = RangePartitionAssignor
+        vars(fetcher)["PartitionRecords"] = LeanRecords
         return aiokafka.AIOKafkaConsumer(
             client_id=conf.broker_client_id,
             group_id=conf.id,
@@ -96,10 +108,25 @@ class BatchConsumer(driver.Consumer):
                 continue
             self._expected[tp] = run[-1].offset + 1
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
-            message = self._to_message(tp, run[-1])
             batch = Batch(tp.topic, tp.partition, expected, run[-1].offset + 1, run, self._host.generation)
-            message.value = batch  # type: ignore[assignment]
-            yield tp, message
+            yield tp, self._to_message(tp, batch)
+
+    def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
+        """A batch as the message of its last record."""
+        last = record.records[-1]
+        return ConsumerMessage(
+            topic=tp.topic,
+            partition=tp.partition,
+            offset=last.offset,
+            timestamp=last.timestamp / 1000,
+            timestamp_type=last.timestamp_type,
+            headers=None,
+            key=None,
+            value=record,
+            checksum=None,
+            tp=tp,
+            generation_id=self.app.consumer_generation_id,
+        )
 
     def _joining(self, tp: TP, run: list[Any], expected: int, epoch: int) -> list[Any]:
         """The records, from the first on, that join what was delivered before.

@@ -1,11 +1,16 @@
 """What a user gets to see when something around us is wrong: one line, exit 2, no traceback."""
 
+import asyncio
 import socket
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from command import one_line, qethics
 
 from app.broker import free_port
+from app.conventions import DEAD_LETTER
+from app.kafka import client_options, connected
+from app.settings import load
 
 
 def test_no_broker_at_all(tmp_path):
@@ -29,6 +34,21 @@ def test_something_that_is_no_broker(tmp_path):
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         environment = {"QETHICS_BOOTSTRAP": address, "QETHICS_DATA_DIRECTORY": str(tmp_path), "QETHICS_WEB_PORT": "0"}
         one_line(qethics("worker", **environment), address)
+
+
+@pytest.mark.broker
+def test_a_topic_that_would_refuse_or_lose_our_records(bootstrap, tmp_path):
+    settings = load({}, bootstrap=bootstrap, topic_prefix=f"small-{tmp_path.name}.")
+    topic = settings.topic(DEAD_LETTER)
+
+    async def create():
+        admin = await connected(AIOKafkaAdminClient(**client_options(settings)), settings)
+        await admin.create_topics([NewTopic(topic, 4, 1, topic_configs={"max.message.bytes": "1000"})])
+        await admin.close()
+
+    asyncio.run(create())
+    done = qethics("topics", "create", QETHICS_BOOTSTRAP=bootstrap, QETHICS_TOPIC_PREFIX=settings.topic_prefix)
+    one_line(done, topic, "max.message.bytes=1000", "kafka-configs")
 
 
 def test_a_data_directory_that_cannot_be_written(tmp_path):

@@ -6,6 +6,7 @@ import signal
 import time
 
 import pytest
+from cluster import Cluster
 from prometheus_client.parser import text_string_to_metric_families
 from records import dump, event, lifecycle, result
 
@@ -190,3 +191,34 @@ def test_status_is_json_without_surprises(cluster):
     cluster.await_ready()
     text = worker.page("/status.json")
     json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_what_is_missing_because_its_event_was_lost_says_so(bootstrap, tmp_path):
+    cluster = Cluster(bootstrap, tmp_path, closing={"sequence_grace_seconds": 1, "grace_seconds": 10})
+    asyncio.run(cluster.topics())
+    try:
+        cluster.start()
+        cluster.await_ready()
+        jobs = [{**value, "seq": number} for number, value in enumerate(lifecycle(at=NOW))]
+        asyncio.run(cluster.produce(messages(*(value for value in jobs if value["type"] != "routed"))))
+        cluster.await_(lambda: cluster.total("events_lost") == 1, 30, "the gap found")
+        cluster.await_(lambda: evidence_of(cluster, "run-1"), 30, "the run closed")
+        missing = evidence_of(cluster, "run-1")["missing"]
+        assert missing["endpoint"].startswith("lost: no routed arrived")
+        assert missing["endpoint"].endswith("sequence numbers of test")
+    finally:
+        cluster.end()
+
+
+def evidence_of(cluster, run_id):
+    records = [json.loads(record.value) for found in asyncio.run(cluster.read(EVIDENCE)).values() for record in found]
+    return next((record for record in records if record["run_id"] == run_id), None)
+
+
+def test_sigterm_while_the_group_is_forming_ends_the_worker(cluster):
+    worker = cluster.start()
+    cluster.await_(lambda: worker.page("/healthz"), 30, "the pages")
+    began = time.monotonic()
+    worker.send(signal.SIGTERM)
+    assert worker.process.wait(15) == 0, worker.log.read_text()
+    assert time.monotonic() - began < 10

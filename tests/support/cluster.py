@@ -200,7 +200,7 @@ class Oracle:
         catalog, policy = load_catalog(settings.policies), load_policy(settings.policies)
         numbers = range(settings.partitions)
         self.runs = {number: RunStage(catalog, policy, settings.partitions) for number in numbers}
-        self.streams = {number: StreamStage(catalog) for number in numbers}
+        self.streams = {number: StreamStage(catalog, len(numbers)) for number in numbers}
         self.violations: list[str] = []
         self.evidence: list[str] = []
         self.alerts: list[str] = []

@@ -43,7 +43,7 @@ ABSURD = {
 def test_an_absurd_record_is_taken_or_refused_and_the_run_after_it_is_whole(catalog, policy, name):
     topic, value = ABSURD[name]
     stage, log = RunStage(catalog, policy, 1), Log()
-    streams, sampled = StreamStage(catalog), Log()
+    streams, sampled = StreamStage(catalog, 4), Log()
     evidence = []
 
     def apply(batch):
@@ -67,7 +67,7 @@ def test_an_absurd_record_is_taken_or_refused_and_the_run_after_it_is_whole(cata
     assert whole["run-after"].complete
     restored = RunStage(catalog, policy, 1)
     restored.restore(stage.snapshot())
-    again = StreamStage(catalog)
+    again = StreamStage(catalog, 4)
     again.restore(streams.snapshot())
     for stream in streams.streams.values():
         assert -0.5 < stream.total.mean < 1.5

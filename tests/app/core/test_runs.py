@@ -1,11 +1,14 @@
 """The run stage through its front door: batches in, outcomes and totals out."""
 
+import json
 import random
 
 import pytest
 from records import Log, event, lifecycle, result
 
-from app.conventions import JOBS, RESULTS
+from app.conventions import GAP_HEADER, JOBS, RESULTS
+from app.core import runs
+from app.core.outcomes import Evidence
 from app.core.runs import RunStage
 
 GRACE = 60
@@ -263,6 +266,45 @@ def test_further_ends_do_not_keep_a_run_open(bench):
     for number in range(10):
         bench.beat(GRACE // 4)
         bench.jobs({**event("timed_out"), "event_id": f"again-{number}"})
+    assert sum(isinstance(evidence, Evidence) for evidence in bench.evidence) == 1
+
+
+def test_what_comes_after_a_run_closed_is_added_to_its_evidence_as_it_came(bench):
+    *most, cost = lifecycle()
+    bench.jobs(*most)
+    bench.beat(GRACE + 5)
+    bench.jobs(cost)
+    bench.results(result())
+    bench.jobs(cost)
+    _, late_cost, late_result = bench.evidence
+    assert (late_cost.run_id, json.loads(bytes(late_cost.event))) == ("run-1", cost)
+    assert (late_result.topic, json.loads(bytes(late_result.event))) == (RESULTS, result())
+    assert late_cost.evidence_id != late_result.evidence_id
+
+
+def test_a_run_takes_so_many_events_and_no_more(bench, monkeypatch):
+    monkeypatch.setattr(runs, "MAX_EVENTS", 5)
+    bench.jobs(*({**event("started"), "event_id": f"again-{number}"} for number in range(8)))
+    assert bench.count("applied", JOBS) == 5
+    assert [letter.reason.value for letter in bench.dead_letters] == ["run_full"] * 3
+
+
+def test_a_field_whose_event_was_lost_is_missing_for_that_reason(bench):
+    bench.jobs(*lifecycle())
+    bench.apply(bench.log.batch(JOBS, [b"{}"], bench.now, ((GAP_HEADER, b"test"),)))
+    bench.jobs(*({**value, "producer": "other"} for value in lifecycle("run-2")))
+    bench.beat(GRACE + 5)
+    lost, other = bench.evidence
+    assert lost.missing["calibration_id"].startswith("lost: no result arrived, and there is a gap")
+    assert other.missing["calibration_id"] == "no result arrived"
+    assert bench.count("applied", JOBS) == 14
+
+
+def test_a_clock_that_was_far_ahead_does_not_stop_time(bench):
+    for topic in (JOBS, RESULTS):
+        bench.apply(bench.log.heartbeat(topic, Log.START + 10**9))
+    bench.jobs(*lifecycle())
+    bench.beat(GRACE + 5)
     assert len(bench.evidence) == 1
 
 

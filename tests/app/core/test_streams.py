@@ -9,7 +9,7 @@ from records import Log
 
 from app.conventions import SAMPLES
 from app.core.outcomes import Observation, Pack, Spending
-from app.core.runs import stream_key
+from app.core.results import stream_key
 from app.core.streams import Moments, StreamStage, variance_ratio
 
 KEY = stream_key("route-planning", "ibm_fez")
@@ -26,9 +26,9 @@ def pack(first, values, **more):
 
 class Bench:
     def __init__(self, catalog):
-        self.stage = StreamStage(catalog)
+        self.stage = StreamStage(catalog, 4)
         self.log = Log()
-        self.alerts, self.dead_letters = [], []
+        self.alerts, self.dead_letters, self.gaps = [], [], []
         self.now = Log.START
 
     def apply(self, *packs):
@@ -38,6 +38,7 @@ class Bench:
         outcomes = self.stage.apply(batch)
         self.alerts += outcomes.alerts
         self.dead_letters += outcomes.dead_letters
+        self.gaps += outcomes.gaps
 
     def beat(self, seconds):
         for _ in range(seconds):
@@ -187,9 +188,24 @@ def test_cut_anywhere_and_restored_the_stage_goes_on_as_if_nothing_had_been(cata
         for bench in (whole, cut):
             bench.apply(one)
             bench.beat(3)
-        restored = StreamStage(catalog)
+        restored = StreamStage(catalog, 4)
         restored.restore(cut.stage.snapshot())
         cut.stage = restored
     assert whole.alerts == cut.alerts
     assert whole.stage.counters == cut.stage.counters
     assert whole.stage.snapshot() == cut.stage.snapshot()
+
+
+def test_every_partition_of_the_runs_is_told_of_a_gap(bench, catalog):
+    bench.apply(Pack("jobs", 0, 0, 9, sequences={"p": numbers(0, 2)}))
+    bench.beat(2 * int(catalog.sequence_grace_seconds) + 5)
+    assert [(gap.partition, gap.producer) for gap in bench.gaps] == [(number, "p") for number in range(4)]
+
+
+def test_a_producer_that_fell_silent_for_a_day_makes_room(bench):
+    bench.apply(Pack("jobs", 0, 0, 9, sequences={"p": numbers(0, 1)}))
+    bench.beat(2)
+    bench.stage.tick(bench.stage.clock.watched + 86_000)
+    assert "p" in bench.stage.producers
+    bench.stage.tick(bench.stage.clock.watched + 86_500)
+    assert not bench.stage.producers

@@ -8,7 +8,7 @@ from records import Log, Record, lifecycle, result
 
 from app.conventions import JOBS, RESULTS
 from app.core.decode import Reason
-from app.core.outcomes import Alert, DeadLetter, Outcomes
+from app.core.outcomes import Alert, DeadLetter, Gap, Outcomes
 from app.core.runs import RunStage
 from app.main import SINKS
 from app.sinks.topic import Publisher
@@ -37,6 +37,7 @@ def outcomes(catalog, policy):
             summary="s", figures={},
         )
     )  # fmt: skip
+    found.gaps.append(Gap(1, "producer"))
     return found
 
 
@@ -47,6 +48,7 @@ def counts(outcomes):
         "violations": len(outcomes.violations),
         "evidence": len(outcomes.evidence),
         "alerts": len(outcomes.alerts),
+        "jobs": len(outcomes.gaps),
     }
 
 

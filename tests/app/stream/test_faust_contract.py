@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 import faust.transport.conductor
 import pytest
+from aiokafka.consumer import fetcher
 from faust import App
 from faust.tables.recovery import Recovery
 from faust.transport.consumer import Consumer
@@ -26,12 +27,14 @@ def test_the_versions_are_the_ones_the_overrides_were_written_against():
 #: What is overridden, with the parameters the overrides rely on.
 OVERRIDDEN = [
     (driver.Consumer, transport.BatchConsumer, "getmany"),
+    (driver.Consumer, transport.BatchConsumer, "_to_message"),
     (driver.Consumer, transport.BatchConsumer, "_add_gap"),
     (driver.Consumer, transport.BatchConsumer, "_new_offset"),
     (driver.Consumer, transport.BatchConsumer, "perform_seek"),
     (driver.Consumer, transport.BatchConsumer, "on_partitions_revoked"),
     (driver.Consumer, transport.BatchConsumer, "_new_consumer_thread"),
     (driver.AIOKafkaConsumerThread, transport.BatchConsumerThread, "_create_worker_consumer"),
+    (fetcher.PartitionRecords, transport.LeanRecords, "_consumer_record"),
     (driver.Producer, transport.BatchProducer, "_settings_auth"),
     (App, ShellApp, "_on_agent_error"),
 ]
@@ -48,7 +51,7 @@ def test_an_overridden_method_exists_with_the_same_parameters_and_kind(stock, ou
 
 def test_nothing_else_is_overridden():
     named = {name for _, _, name in OVERRIDDEN} | {"_joining"}
-    for ours in (transport.BatchConsumer, transport.BatchConsumerThread, transport.BatchProducer):
+    for ours in {ours for _, ours, _ in OVERRIDDEN} - {ShellApp}:
         own = {name for name, value in vars(ours).items() if inspect.isfunction(value)} - {"__init__"}
         assert own <= named
 
@@ -60,6 +63,8 @@ RELIED_ON = {
     "resumes the flow only after perform_seek": Recovery._resume_streams,
     "waits for agents, then sends on_partitions_revoked": App._on_partitions_revoked,
     "returns records, or waits while the flow is stopped": Consumer._wait_next_records,
+    "makes each record by _consumer_record": fetcher.PartitionRecords._unpack_records,
+    "looks PartitionRecords up when it is called": fetcher.Fetcher._proc_fetch_request,
 }
 DIGESTS = {
     "_drain_messages": "44a2500309e83c63",
@@ -67,6 +72,8 @@ DIGESTS = {
     "_resume_streams": "d986a6710c1aca98",
     "_on_partitions_revoked": "d5c895bbe57dc73a",
     "_wait_next_records": "6218e1969a636b3f",
+    "_unpack_records": "b803e6d46480732c",
+    "_proc_fetch_request": "59bf948fff47eed5",
 }
 
 

@@ -1,0 +1,111 @@
+"""Judgements of single events: each a function of the event and of what its run declared, whenever either came."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from app.conventions import JOBS
+from app.core import events, evidence
+from app.core.catalog import UNKNOWN, Catalog
+from app.core.identity import outcome_id
+from app.core.outcomes import Spending, Violation
+from app.core.output import Output
+from app.core.policy import ROUTING_RULE, Breach, Policy, Verdict
+from app.core.run import Routing, Subject, routing_values
+
+
+class Judge:
+    """Counts M3, M5, M6 and spending, and finds violations.
+
+    Parameters
+    ----------
+    catalog, policy
+        What it judges by.
+    output
+        Where its conclusions go.
+    """
+
+    def __init__(self, catalog: Catalog, policy: Policy, output: Output) -> None:
+        self._catalog = catalog
+        self._policy = policy
+        self._output = output
+        self._counters = output.counters
+
+    def judge(self, event: Any, subject: Subject, offset: int) -> None:
+        """Judge an event; of a type without a judgement, nothing.
+
+        Parameters
+        ----------
+        event
+            A job event.
+        subject
+            What is known of its run.
+        offset
+            The event's own, or, for spending that waited for its run's declaration, that of the declaration: its reader
+            would take a lower one for a repeat.
+        """
+        of_type = _JUDGEMENTS.get(type(event))
+        if of_type is not None:
+            of_type(self, event, subject, offset)
+
+    def _routing(self, event: events.Routed, subject: Subject, offset: int) -> None:
+        verdict = self._policy.judge(subject.declared, Routing(*routing_values(event)))
+        unauthorized = any(breach.rule.name == ROUTING_RULE for breach in verdict.breaches)
+        self._counters.judge("M6", not unauthorized, self._catalog.provider(event.provider))
+        if not subject.judged:
+            subject.judged = True
+            self._counters["valid", "M5"] += 1
+        if verdict.breaches and not subject.violated:
+            subject.violated = True
+            self._counters["bad", "M5"] += 1
+        for breach in verdict.breaches:
+            self._counters["violation", breach.rule.name, breach.rule.severity] += 1
+            self._output.outcomes.violations.append(self._violation(event, breach, verdict, offset))
+
+    def _violation(self, event: events.Routed, breach: Breach, verdict: Verdict, offset: int) -> Violation:
+        rule, partition = breach.rule, self._output.batch.partition
+        return Violation(
+            # Job events alone are judged, if need be at a tick that came with the other topic.
+            violation_id=outcome_id("violation", JOBS, partition, offset, rule.name, breach.reason),
+            run_id=event.run_id,
+            rule=rule.name,
+            severity=rule.severity,
+            owner=rule.owner,
+            control=rule.control,
+            reason=breach.reason,
+            policy_revision=self._policy.revision,
+            input_digest=verdict.input_digest,
+            at=evidence.instant(event.at.timestamp()),
+        )
+
+    def _decision(self, event: events.DecisionMade, subject: Subject, offset: int) -> None:
+        declared = subject.declared
+        floor = self._catalog.floor(declared.workload if declared else None)
+        explained = event.explanation is not None and event.explanation.score >= floor
+        self._counters.judge("M3", explained, (declared.tier if declared else None) or UNKNOWN)
+
+    def _cost(self, event: events.Cost, subject: Subject, offset: int) -> None:
+        declared = subject.declared
+        center = self._catalog.cost_center(declared.cost_center if declared else None)
+        runtime = (declared.runtime if declared else None) or UNKNOWN
+        microdollars = round(event.amount_usd * 1e6)
+        # Charges and refunds apart: a counter must never fall.
+        self._counters["spend" if microdollars >= 0 else "refund", center, runtime] += abs(microdollars)
+        if declared is None:
+            return  # judged by a tick, whose place against the other topic is not fixed: counted, not forwarded
+        at = (event.billed_at or event.at).timestamp()
+        self._output.pack(center).spending.append(Spending(offset, at, center, runtime, microdollars))
+
+    def _fallback(self, event: events.FellBack, subject: Subject, offset: int) -> None:
+        self._counters["fallback",] += 1
+
+    def _review(self, event: events.Review, subject: Subject, offset: int) -> None:
+        self._counters["review",] += 1
+
+
+_JUDGEMENTS: Final[dict[type, Callable[[Judge, Any, Subject, int], None]]] = {
+    events.Routed: Judge._routing,
+    events.DecisionMade: Judge._decision,
+    events.Cost: Judge._cost,
+    events.FellBack: Judge._fallback,
+    events.Review: Judge._review,
+}

@@ -1,0 +1,51 @@
+"""What a stage puts down while it takes in a batch: totals, outcomes, packs for the streams."""
+
+from typing import Final
+
+from app.core.decode import Reason
+from app.core.identity import bucket
+from app.core.outcomes import DeadLetter, Outcomes, Pack
+from app.core.records import Batch, Record
+from app.core.sli import Counters
+
+_REMEMBERED: Final = 65_536
+
+
+class Output:
+    """The output of one stage.
+
+    Parameters
+    ----------
+    partitions
+        How many partitions `samples` has.
+    """
+
+    def __init__(self, partitions: int) -> None:
+        self.counters = Counters()
+        self.outcomes = Outcomes()
+        self.batch = Batch("", 0, 0, 0, ())
+        self._partitions = partitions
+        self._targets: dict[str, int] = {}
+
+    def begin(self, batch: Batch) -> None:
+        """From here on, everything follows from `batch`."""
+        self.batch, self.outcomes = batch, Outcomes()
+
+    def reject(self, record: Record, reason: Reason, detail: str) -> None:
+        """A record that is not taken in."""
+        self.counters["rejected", reason.value] += 1
+        batch = self.batch
+        self.outcomes.dead_letters.append(DeadLetter(record, batch.topic, batch.partition, reason, detail))
+
+    def pack(self, key: str) -> Pack:
+        """The pack of this batch for the partition that a key of the streams lives in."""
+        target = self._targets.get(key)
+        if target is None:
+            if len(self._targets) >= _REMEMBERED:
+                self._targets.clear()
+            target = self._targets[key] = bucket(key, self._partitions)
+        pack = self.outcomes.packs.get(target)
+        if pack is None:
+            batch = self.batch
+            pack = self.outcomes.packs[target] = Pack(batch.topic, batch.partition, batch.first, batch.next)
+        return pack

@@ -1,0 +1,117 @@
+"""What a result says: an observation for the streams, and its share in the evidence of its run."""
+
+from hashlib import sha256
+from typing import Final
+
+from app.core import events
+from app.core.catalog import Catalog
+from app.core.evidence import BITS, mask
+from app.core.fidelity import Ideal
+from app.core.outcomes import Observation
+from app.core.output import Output
+from app.core.run import Origin, Results, Run
+from app.core.shared import Shared
+
+_DIGEST_MODULUS: Final = 1 << 256
+_GIVEN_ONCE: Final = (
+    "calibration_id",
+    "calibrated_at",
+    "result_environment_digest",
+    "result_digest",
+    "result_shots",
+)
+
+
+def stream_key(workload: str, backend: str) -> str:
+    """The key of a (workload, backend) pair in `samples`; the separator is in neither name."""
+    return f"{workload}\x1f{backend}"
+
+
+class Observer:
+    """Makes observations of results.
+
+    Parameters
+    ----------
+    catalog
+        The ideal distributions and the names of streams.
+    output
+        Where observations go.
+    """
+
+    def __init__(self, catalog: Catalog, output: Output) -> None:
+        self._catalog = catalog
+        self._output = output
+
+    def observe(self, event: events.Result, at: float, offset: int) -> Observation:
+        """The observation a result makes, handed on to the streams; `at` is the event's, in seconds since the epoch."""
+        ideal = self._ideal(event)
+        value = error = None
+        if ideal is not None and len(next(iter(event.counts))) == ideal.width:
+            value, error = ideal.fidelity(event.counts, event.shots)
+        else:
+            self._output.counters["no_ideal",] += 1
+        observation = Observation(
+            offset,
+            at,
+            event.run_id,
+            event.calibration_id,
+            value,
+            error,
+            event.queue_seconds,
+            event.execution_seconds,
+        )
+        key = stream_key(self._catalog.workload(event.workload), self._catalog.backend(event.backend))
+        observations = self._output.pack(key).observations
+        if key in observations:
+            observations[key].append(observation)
+        else:
+            observations[key] = [observation]
+        return observation
+
+    def _ideal(self, event: events.Result) -> Ideal | None:
+        if event.ideal is None:
+            return self._catalog.ideals.get(event.ideal_id or "")
+        try:
+            return Ideal(event.ideal)
+        except ValueError:
+            return None
+
+
+def add(event: events.Result, run: Run, observation: Observation, value: bytes, shared: Shared) -> None:
+    """Add a result to its run.
+
+    Parameters
+    ----------
+    event, value
+        The result, and the bytes it came as.
+    run
+        Its run.
+    observation
+        What was made of the result.
+    shared
+        What runs have in common.
+    """
+    digest = sha256(value).digest()
+    results = run.results
+    if results is None:
+        calibrated_at = None if event.calibrated_at is None else event.calibrated_at.timestamp()
+        origin = Origin(event.provider, event.backend, event.calibration_id, calibrated_at, event.environment_digest)
+        results = run.results = Results(digest, shared.value(origin))
+        run.present |= mask(
+            _GIVEN_ONCE, (event.calibration_id, event.calibrated_at, event.environment_digest, True, True)
+        )
+    else:
+        total = int.from_bytes(results.digest, "big") + int.from_bytes(digest, "big")
+        results.digest = (total % _DIGEST_MODULUS).to_bytes(32, "big")
+    results.shots += event.shots
+    if observation.fidelity is not None and observation.standard_error is not None:
+        results.fidelity_n += 1
+        results.fidelity_sum += observation.fidelity
+        results.error_sum += observation.standard_error**2
+        run.present |= BITS["fidelity"]
+    if event.provenance is not None:
+        results.signed = True
+        run.present |= BITS["signature"]
+    if event.not_given:
+        known = {name: text for name, text in event.not_given.items() if name in BITS}
+        results.not_given = {**(results.not_given or {}), **known}
