@@ -79,7 +79,7 @@ def run(*, events: int, repeats: int, open_runs: int, say: Say) -> dict[str, Any
                 figures[name].append(measure(settings, len(messages), Path(directory)))
         figures["decode"].append(peers.decode_rate(messages))
     say(f"{open_runs} open runs")
-    memory = _child("memory", str(open_runs))
+    memory = _child("memory", str(open_runs), timeout=_TIMEOUT_SECONDS + open_runs / 1_000)
     say("checkpoints")
     return {
         "events": len(messages),
@@ -202,14 +202,14 @@ def _peer(name: str) -> Callable[[Settings, int, Path], tuple[float, float]]:
     return measure
 
 
-def _child(*arguments: str) -> dict[str, Any]:
+def _child(*arguments: str, timeout: float = _TIMEOUT_SECONDS) -> dict[str, Any]:
     """The figures that a child process of `app.bench.peers` prints as its last line."""
     done = subprocess.run(
         [sys.executable, "-m", "app.bench.peers", *arguments],
         capture_output=True,
         text=True,
         check=False,
-        timeout=_TIMEOUT_SECONDS,
+        timeout=timeout,
         stdin=subprocess.DEVNULL,
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith('{"bench"')]
