@@ -68,8 +68,8 @@ def _parser() -> argparse.ArgumentParser:
         required=True
     )
     pipeline = _command(bench, "pipeline", _bench_pipeline, "the full path from Kafka, beside its peers")
-    pipeline.add_argument("--events", type=int, default=400_000, help="events of each run (default 400000)")
-    pipeline.add_argument("--repeats", type=int, default=3, help="runs of each system; the median counts (default 3)")
+    pipeline.add_argument("--events", type=int, default=200_000, help="events of each run (default 200000)")
+    pipeline.add_argument("--repeats", type=int, default=5, help="rounds; medians count (default 5)")
     pipeline.add_argument("--open-runs", type=int, default=1_000_000, help="open runs to hold (default 1000000)")
     pipeline.add_argument("--json", action="store_true", help="print one JSON object")
 

@@ -79,6 +79,7 @@ def run_worker(settings: Settings) -> None:
     catalog, policy = load_catalog(settings.policies), load_policy(settings.policies)
     directory = _own_directory(settings)
     gc.set_threshold(*_GC_THRESHOLDS)
+    gc.freeze()  # what is there from the start stays; it need not be looked through again
     with _bound(settings.web_host, settings.web_port) as listener:
         asyncio.run(_Worker(settings, catalog, policy, directory, listener).run())
 

@@ -46,7 +46,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rebalance_timeout_seconds: Annotated[float, Meta(ge=1, le=600)] = 30.0
     request_timeout_seconds: Annotated[float, Meta(ge=1, le=600)] = 40.0
     #: Records of one poll, over all partitions.
-    max_poll_records: Annotated[int, Meta(ge=1, le=10_000)] = 2000
+    max_poll_records: Annotated[int, Meta(ge=1, le=10_000)] = 8000
     #: The least time between two checkpoints of one partition.
     checkpoint_seconds: Positive = 2.0
     #: Time between two heartbeats of one partition: the resolution of the clock.

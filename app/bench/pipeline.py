@@ -3,7 +3,8 @@
 Every system reads the same records from the same embedded broker: half job events, half results. This project runs as
 it does in production: a worker process with checkpoints, sinks, metrics and policy. The peers run the same per-event
 functions inside their own framework and write nothing: `app.bench.peers`. CPU seconds are those of the reading process
-alone. Figures are medians over the repeats, taken in turn so that a noisy neighbour meets all of them.
+alone. The systems run in turn, round by round; rates are medians over the rounds, and a comparison is the median of
+its rounds' quotients, so that a neighbour who was noisy for a while meets both sides of it.
 """
 
 import asyncio
@@ -87,10 +88,16 @@ def run(*, events: int, repeats: int, open_runs: int, say: Say) -> dict[str, Any
         "repeats": repeats,
         "events_per_cpu_second": {name: statistics.median(cpu for cpu, _ in runs) for name, runs in figures.items()},
         "events_per_second": {name: statistics.median(wall for _, wall in runs) for name, runs in figures.items()},
+        "ratio": {name: _ratio(figures["qethics"], runs) for name, runs in figures.items()},
         "runs": figures,
         "open_runs": memory,
         "checkpoints": _checkpoints(messages, say),
     }
+
+
+def _ratio(ours: Sequence[tuple[float, float]], theirs: Sequence[tuple[float, float]]) -> float:
+    """The median over the rounds of how much more events a CPU second we make."""
+    return statistics.median(mine / other for (mine, _), (other, _) in zip(ours, theirs, strict=True))
 
 
 def table(report: dict[str, Any]) -> str:
@@ -101,10 +108,11 @@ def table(report: dict[str, Any]) -> str:
         f"{report['events']} events of {report['bytes_per_event']:.0f} bytes, median of {report['repeats']}",
         f"{'system':12} {'events/CPU-s':>13} {'events/s':>10} {'qethics is':>11}",
     ]
-    lines += [f"{name:12} {rates[name]:13,.0f} {walls[name]:10,.0f} {ours / rates[name]:10.2f}x" for name in rates]
-    goals = [(f"at least {factor}x {name}", ours >= factor * rates[name]) for name, factor in _GOALS]
+    ratio = report["ratio"]
+    lines += [f"{name:12} {rates[name]:13,.0f} {walls[name]:10,.0f} {ratio[name]:10.2f}x" for name in rates]
+    goals = [(f"at least {factor}x {name}", ratio[name] >= factor) for name, factor in _GOALS]
     goals.append(("at least 40,000 events/CPU-s", ours >= 40_000))
-    goals.append((f"at most 4x the time of bare decode ({rates['decode'] / ours:.1f}x)", rates["decode"] <= 4 * ours))
+    goals.append((f"at most 4x the time of bare decode ({1 / ratio['decode']:.1f}x)", ratio["decode"] >= 0.25))
     lines += [f"goal: {text}: {'met' if met else 'MISSED'}" for text, met in goals]
     memory = report["open_runs"]
     lines.append(f"open runs: {memory['count']:,} in {memory['resident_bytes'] / 2**20:,.0f} MiB")

@@ -31,7 +31,7 @@ class Judge:
         self._counters = output.counters
 
     def judge(self, event: Any, subject: Subject, offset: int) -> None:
-        """Judge an event; of a type without a judgement, nothing.
+        """Judge an event; one of a type that is not in `JUDGED` has no judgement.
 
         Parameters
         ----------
@@ -109,3 +109,6 @@ _JUDGEMENTS: Final[dict[type, Callable[[Judge, Any, Subject, int], None]]] = {
     events.FellBack: Judge._fallback,
     events.Review: Judge._review,
 }
+
+#: The types of events that are judged.
+JUDGED: Final = frozenset(_JUDGEMENTS)

@@ -4,7 +4,7 @@ from typing import Final
 
 from app.core.decode import Reason
 from app.core.identity import bucket
-from app.core.outcomes import DeadLetter, Outcomes, Pack
+from app.core.outcomes import DeadLetter, Observation, Outcomes, Pack
 from app.core.records import Batch, Record
 from app.core.sli import Counters
 
@@ -26,16 +26,24 @@ class Output:
         self.batch = Batch("", 0, 0, 0, ())
         self._partitions = partitions
         self._targets: dict[str, int] = {}
+        self._observations: dict[str, list[Observation]] = {}
 
     def begin(self, batch: Batch) -> None:
         """From here on, everything follows from `batch`."""
-        self.batch, self.outcomes = batch, Outcomes()
+        self.batch, self.outcomes, self._observations = batch, Outcomes(), {}
 
     def reject(self, record: Record, reason: Reason, detail: str) -> None:
         """A record that is not taken in."""
         self.counters["rejected", reason.value] += 1
         batch = self.batch
         self.outcomes.dead_letters.append(DeadLetter(record, batch.topic, batch.partition, reason, detail))
+
+    def observe(self, key: str, observation: Observation) -> None:
+        """Hand an observation on to its stream."""
+        found = self._observations.get(key)
+        if found is None:
+            found = self._observations[key] = self.pack(key).observations[key] = []
+        found.append(observation)
 
     def pack(self, key: str) -> Pack:
         """The pack of this batch for the partition that a key of the streams lives in."""

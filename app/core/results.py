@@ -13,6 +13,9 @@ from app.core.run import Origin, Results, Run
 from app.core.shared import Shared
 
 _DIGEST_MODULUS: Final = 1 << 256
+_REMEMBERED: Final = 16_384
+_FIDELITY: Final = BITS["fidelity"]
+_SIGNATURE: Final = BITS["signature"]
 _GIVEN_ONCE: Final = (
     "calibration_id",
     "calibrated_at",
@@ -41,6 +44,7 @@ class Observer:
     def __init__(self, catalog: Catalog, output: Output) -> None:
         self._catalog = catalog
         self._output = output
+        self._keys: dict[tuple[str, str | None], str] = {}
 
     def observe(self, event: events.Result, at: float, offset: int) -> Observation:
         """The observation a result makes, handed on to the streams; `at` is the event's, in seconds since the epoch."""
@@ -60,13 +64,19 @@ class Observer:
             event.queue_seconds,
             event.execution_seconds,
         )
-        key = stream_key(self._catalog.workload(event.workload), self._catalog.backend(event.backend))
-        observations = self._output.pack(key).observations
-        if key in observations:
-            observations[key].append(observation)
-        else:
-            observations[key] = [observation]
+        named = event.workload, event.backend
+        key = self._keys.get(named)
+        if key is None:
+            key = self._key(*named)
+        self._output.observe(key, observation)
         return observation
+
+    def _key(self, workload: str, backend: str | None) -> str:
+        if len(self._keys) >= _REMEMBERED:
+            self._keys.clear()
+        key = stream_key(self._catalog.workload(workload), self._catalog.backend(backend))
+        self._keys[workload, backend] = key
+        return key
 
     def _ideal(self, event: events.Result) -> Ideal | None:
         if event.ideal is None:
@@ -108,10 +118,10 @@ def add(event: events.Result, run: Run, observation: Observation, value: bytes, 
         results.fidelity_n += 1
         results.fidelity_sum += observation.fidelity
         results.error_sum += observation.standard_error**2
-        run.present |= BITS["fidelity"]
+        run.present |= _FIDELITY
     if event.provenance is not None:
         results.signed = True
-        run.present |= BITS["signature"]
+        run.present |= _SIGNATURE
     if event.not_given:
         known = {name: text for name, text in event.not_given.items() if name in BITS}
         results.not_given = {**(results.not_given or {}), **known}

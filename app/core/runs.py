@@ -9,7 +9,7 @@ The way of an event: decode -> admit (once only) -> its handler -> settle the ru
 
 from collections.abc import Callable
 from math import ceil
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 from msgspec import Raw, Struct
@@ -22,7 +22,7 @@ from app.core.decode import MAX_AHEAD_SECONDS, Reason, Rejection, decode_job, de
 from app.core.evidence import BITS, mask
 from app.core.forgotten import Forgotten
 from app.core.identity import fingerprint8, outcome_id, packed_digest
-from app.core.judge import Judge
+from app.core.judge import JUDGED, Judge
 from app.core.outcomes import Addendum, Outcomes
 from app.core.output import Output
 from app.core.policy import Policy
@@ -95,6 +95,8 @@ class RunStage:
         self._seconds: dict[int, int] = {}
         self._required: dict[tuple[str | None, str | None, bool], int] = {}
         self._sequences: dict[str, list[int]] = {}
+        #: Events of the batch at hand that were applied; counted once for all of them.
+        self._admitted = 0
 
     # -- the way of a batch ------------------------------------------------------------------------------------------
 
@@ -116,6 +118,9 @@ class RunStage:
                 take(record)
             else:
                 self._controlled(batch.topic, record, said)
+        if self._admitted:
+            self.counters["applied", batch.topic] += self._admitted
+            self._admitted = 0
         for producer, numbers in self._sequences.items():
             output.pack(producer).sequences[producer] = packed(numbers)
         return output.outcomes
@@ -133,22 +138,18 @@ class RunStage:
             self._judge.judge(event, subject, record.offset)
             self._add_to_evidence(event, record, JOBS)
             return
-        kind = type(event)
-        code = ledger.CODES.get(kind)
+        present = subject.present
+        code, handler, judged = _WAYS[type(event)]
         if code is not None:
             self._step(event.run_id, subject, code, at)
         if record.headers and subject.trace_id is None:
             self._trace(subject, record)
-        handler = _HANDLERS.get(kind)
         if handler is not None:
             handler(self, event, subject, record.offset)
-        if subject.declared is None and isinstance(event, _BY_DECLARATION):
-            if subject.pending is None:
-                subject.pending = []
-            subject.pending.append(Judged(record.offset, event))
-        else:
-            self._judge.judge(event, subject, record.offset)
-        subject.present = self._shared.value(subject.present)
+        if judged:
+            self._judge_or_wait(event, subject, record.offset)
+        if subject.present != present:
+            subject.present = self._shared.value(subject.present)
         if subject.steps & ledger.TERMINAL_BITS and not subject.complete:
             self._settle_if_complete(event.run_id, subject, JOBS)
 
@@ -165,12 +166,14 @@ class RunStage:
         if type(subject) is Closed:
             self._add_to_evidence(event, record, RESULTS)
             return
+        present = subject.present
         if record.headers and subject.trace_id is None:
             self._trace(subject, record)
         results.add(event, subject, observation, record.value or b"", self._shared)
-        subject.present = self._shared.value(subject.present)
-        if subject.steps & ledger.TERMINAL_BITS and not subject.complete:
-            self._settle_if_complete(event.run_id, subject, RESULTS)
+        if subject.present != present:  # most results of a run add to what is there, and complete nothing
+            subject.present = self._shared.value(subject.present)
+            if subject.steps & ledger.TERMINAL_BITS and not subject.complete:
+                self._settle_if_complete(event.run_id, subject, RESULTS)
 
     def _admit(self, event: events.Event, at: float, record: Record, topic: str) -> Any:
         """The run (or what is kept of it, once closed) that an event belongs to; None if it is not to be applied."""
@@ -200,7 +203,7 @@ class RunStage:
             self._output.reject(record, Reason.RUN_FULL, f"the run has {MAX_EVENTS} events; use a run id once")
             return None
         subject.seen += mark
-        self.counters["applied", topic] += 1
+        self._admitted += 1
         if type(subject) is Run and producer not in subject.producers:
             subject.producers = self._shared.value((*subject.producers, producer)[-_PRODUCERS_KEPT:])
         return subject
@@ -248,6 +251,15 @@ class RunStage:
         if event.deadline_seconds is not None and not run.steps & ledger.TERMINAL_BITS:
             self._schedule(event.run_id, run, self.clocks[JOBS].watched + event.deadline_seconds)
         self._judge_pending(run, offset)
+
+    def _judge_or_wait(self, event: events.AnyJobEvent, run: Run, offset: int) -> None:
+        """Judge by what the run declared; where that has not come yet, set the event aside until it does."""
+        if run.declared is None and isinstance(event, _BY_DECLARATION):
+            if run.pending is None:
+                run.pending = []
+            run.pending.append(Judged(offset, event))
+        else:
+            self._judge.judge(event, run, offset)
 
     def _judge_pending(self, run: Run, offset: int | None = None) -> None:
         """Judge what waited. Spending is forwarded under `offset`; a violation keeps the place of its routing."""
@@ -412,6 +424,11 @@ _HANDLERS: Final[dict[type, Callable[[RunStage, Any, Run, int], None]]] = {
     events.DecisionMade: RunStage._decided,
     events.Review: RunStage._reviewed,
     events.Cost: RunStage._cost,
+}
+
+#: Job event -> (its code as a step, what it adds to its run, whether it is judged).
+_WAYS: Final = {
+    kind: (ledger.CODES.get(kind), _HANDLERS.get(kind), kind in JUDGED) for kind in get_args(events.AnyJobEvent)
 }
 
 
