@@ -1,20 +1,38 @@
-"""Online change detectors: one algorithm a file, one small protocol, one registry.
+"""Online change detectors: one algorithm a file, one small protocol for each of two kinds, one registry for each.
 
-To add one: its file, and its line here. The laws in `tests/detectors/test_laws.py` then run on it by themselves.
+*Models* are likelihood ratios; a `Bank` runs them on many streams at once and keeps a promise about false alarms.
+*Detectors* are River's, one object a stream, without a promise. To add one: its file, and its line here. The laws in
+`tests/detectors` then run on it by themselves.
 """
 
 from collections.abc import Callable
 from typing import Final
 
 from detectors.adwin import Adwin
+from detectors.bank import Bank, Baseline, Change
+from detectors.bernoulli import Bernoulli
+from detectors.beta import Beta
+from detectors.beta_binomial import BetaBinomial
+from detectors.betting import Betting
+from detectors.gaussian import Gaussian
 from detectors.kswin import Kswin
+from detectors.model import Model
 from detectors.page_hinkley import PageHinkley
 from detectors.protocol import Detector, NonFiniteError
+from detectors.variance import Variance
 
+MODELS: Final[dict[str, Callable[..., Model]]] = {
+    "gaussian": Gaussian,
+    "beta": Beta,
+    "bernoulli": Bernoulli,
+    "beta_binomial": BetaBinomial,
+    "betting": Betting,
+    "variance": Variance,
+}
 REGISTRY: Final[dict[str, Callable[..., Detector]]] = {
     "adwin": Adwin,
     "page_hinkley": PageHinkley,
     "kswin": Kswin,
 }
 
-__all__ = ["REGISTRY", "Adwin", "Detector", "Kswin", "NonFiniteError", "PageHinkley"]
+__all__ = ["MODELS", "REGISTRY", "Bank", "Baseline", "Change", "Detector", "Model", "NonFiniteError"]

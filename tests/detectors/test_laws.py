@@ -2,11 +2,9 @@
 
 import math
 import random
-from pathlib import Path
 
 import pytest
 
-import detectors
 from detectors import REGISTRY, Detector, NonFiniteError
 
 #: Detector -> parameters under which it can see a fidelity-sized change, and the longest delay it may then have.
@@ -37,9 +35,8 @@ def alarms(detector, values):
     return found
 
 
-def test_every_file_is_registered_and_every_detector_is_under_the_laws():
-    files = {path.stem for path in Path(detectors.__file__).parent.glob("*.py")} - {"__init__", "protocol"}
-    assert files == set(REGISTRY) == set(TUNED)
+def test_every_detector_is_under_the_laws():
+    assert set(REGISTRY) == set(TUNED)
 
 
 @every

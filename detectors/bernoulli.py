@@ -1,0 +1,79 @@
+"""Change of a rate: errors, refusals, violations, one yes or no at a time."""
+
+from math import sqrt
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+
+from detectors.model import Floats, Moments, OfLocation, directed, ratio
+
+
+class Bernoulli(OfLocation):
+    r"""Shift of the log odds of a rate.
+
+    With :math:`\operatorname{logit} p_k = \operatorname{logit} p_0 + \delta_k`,
+
+    .. math:: \log L_k(x) = \delta_k x + \log \frac{1 - p_k}{1 - p_0}, \qquad x \in \{0, 1\}.
+
+    Baseline: (rate in (0, 1), unused). Shifts are in log odds.
+
+    Parameters
+    ----------
+    direction
+        The side that matters: ``up``, ``down`` or ``both``.
+    sizes
+        Sizes of shifts looked for, in log odds, > 0.
+    main
+        Share of the prior on that side, in [0.5, 1].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from detectors.bank import Bank, Baseline
+    >>> bank = Bank(Bernoulli("up"))
+    >>> row = bank.add(Baseline(0.05, 0.0, "catalog"))
+    >>> rng = np.random.default_rng(1)
+    >>> values = np.concatenate([rng.random(2000) < 0.05, rng.random(200) < 0.20]).astype(float)
+    >>> [2000 < alarm.place < 2120 for alarm in bank.run(row, values, inflow=1e-4)]
+    [True]
+
+    References
+    ----------
+    Reynolds, Stoumbos: A CUSUM chart for monitoring a proportion when inspecting continuously. J. Quality Technology 31
+    (1999), 87-108 (the ratio).
+    """
+
+    name: Final = "bernoulli"
+
+    def __init__(
+        self,
+        direction: str = "up",
+        sizes: tuple[float, ...] = (0.4, 0.7, 1.1, 1.7),
+        main: float = 1.0,
+    ) -> None:
+        self.shifts, self.weights = directed(direction, sizes, main)
+
+    def accepts(self, values: Floats) -> NDArray[np.bool_]:
+        """0 and 1."""
+        taken: NDArray[np.bool_] = np.isin(values[:, 0], (0.0, 1.0))
+        return taken
+
+    def coefficients(self, baselines: Floats) -> Floats:
+        """Log ratio of a 1 and of a 0."""
+        rate = baselines[:, :1]
+        moved = expit(logit(rate) + self.shifts)
+        return np.stack([np.log(moved / rate), np.log((1 - moved) / (1 - rate))], axis=1)
+
+    def ratios(self, values: Floats, coefficients: Floats) -> Floats:
+        """The ratio of a 1 or of a 0."""
+        return ratio(np.where(values > 0.5, coefficients[:, 0], coefficients[:, 1]))
+
+    def learned(self, moments: Moments) -> tuple[float, float]:
+        """The rate, with half an event added to either side (Jeffreys), so that it is never 0 or 1."""
+        return (moments.mean * moments.n + 0.5) / (moments.n + 1), 0.0
+
+    def noise(self, location: float, spread: float) -> float:
+        """That of a yes or no."""
+        return sqrt(location * (1 - location))

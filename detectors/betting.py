@@ -1,0 +1,88 @@
+"""Change of a bounded mean with no model at all: bets that lose money while nothing changes."""
+
+from math import sqrt
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.model import Floats, Moments, OfLocation, directed
+
+#: One-sided normal quantile of the confidence at which a learned mean is taken on its cautious side (99.9 %).
+_CAUTION: Final = 3.09
+
+
+class Betting(OfLocation):
+    r"""Bets against the null hypothesis that the mean of observations in [0, 1] is at least (at most) m_0.
+
+    .. math:: L_k(x) = 1 + \lambda_k (m_0 - x), \qquad 0 < \lambda_k \le 1 / (1 - m_0),
+
+    for a fall, and its mirror image for a rise. Under the null :math:`E[L_k \mid \text{past}] \le 1` whatever the
+    law of x and however it depends on the past, so this is the honest form while a baseline is only learned; it pays
+    for it in delay.
+
+    Baseline: (m_0 in (0, 1), unused). A learned m_0 is moved to the cautious side by its own uncertainty. `shifts` are
+    shares of the largest bet, signed.
+
+    Parameters
+    ----------
+    direction
+        The side that matters: ``down``, ``up`` or ``both``.
+    sizes
+        Bets as a share of the largest possible one, in (0, 1].
+    main
+        Share of the prior on that side, in [0.5, 1].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from detectors.bank import Bank, Baseline
+    >>> bank = Bank(Betting("down"))
+    >>> row = bank.add(Baseline(0.949, 0.0, "catalog"))
+    >>> rng = np.random.default_rng(1)
+    >>> values = np.concatenate([rng.beta(450, 24, 1000), rng.beta(440, 34, 60)])
+    >>> [1000 < alarm.place < 1040 for alarm in bank.run(row, values, inflow=1e-4)]
+    [True]
+
+    References
+    ----------
+    Waudby-Smith, Ramdas: Estimating means of bounded random variables by betting. J. Royal Statistical Society B 86
+    (2024), 1-27. Shin, Ramdas, Rinaldo: E-detectors. NEJSDS 2 (2024), 229-260.
+    """
+
+    name: Final = "betting"
+
+    def __init__(
+        self,
+        direction: str = "down",
+        sizes: tuple[float, ...] = (0.06, 0.12, 0.25, 0.5, 0.75, 1.0),
+        main: float = 0.97,
+    ) -> None:
+        if max(sizes) > 1:
+            raise ValueError(f"a bet is a share of the largest one, in (0, 1], not {max(sizes)}")
+        self.shifts, self.weights = directed(direction, sizes, main)
+
+    def accepts(self, values: Floats) -> NDArray[np.bool_]:
+        """Values in [0, 1]: outside, a bet could lose more than there is."""
+        x = values[:, 0]
+        return (x >= 0) & (x <= 1)
+
+    def coefficients(self, baselines: Floats) -> Floats:
+        """m_0 and lambda_k, negative for a fall."""
+        mean = baselines[:, :1]
+        largest = np.where(self.shifts < 0, 1 / (1 - mean), 1 / mean)
+        return np.stack([np.broadcast_to(mean, largest.shape), self.shifts * largest], axis=1)
+
+    def ratios(self, values: Floats, coefficients: Floats) -> Floats:
+        """1 + lambda_k (x - m_0)."""
+        return np.maximum(1 + coefficients[:, 1] * (values - coefficients[:, 0]), 0.0)
+
+    def learned(self, moments: Moments) -> tuple[float, float]:
+        """The mean at the confidence limit on the side where it bets more carefully."""
+        caution = _CAUTION * moments.deviation / sqrt(max(moments.n, 1))
+        side = -1 if self.shifts[0] < 0 else 1
+        return min(max(moments.mean + side * caution, 1e-6), 1 - 1e-6), 0.0
+
+    def noise(self, location: float, spread: float) -> float:
+        """The most that a value in [0, 1] can have around its mean: nothing else is assumed."""
+        return sqrt(location * (1 - location))

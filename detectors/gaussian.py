@@ -1,0 +1,71 @@
+"""Change of a Gaussian mean whose spread is known."""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.model import Floats, Moments, OfLocation, directed, ratio
+
+
+class Gaussian(OfLocation):
+    r"""Shift of the mean of :math:`N(\mu_0, \sigma_0^2)` by :math:`\delta_k \sigma_0`.
+
+    .. math:: \log L_k(x) = \delta_k z - \delta_k^2 / 2, \qquad z = (x - \mu_0) / \sigma_0
+
+    Baseline: (mean, standard deviation > 0). Shifts are in standard deviations.
+
+    Parameters
+    ----------
+    direction
+        The side that matters: ``down``, ``up`` or ``both``.
+    sizes
+        Sizes of shifts looked for, in standard deviations, > 0.
+    main
+        Share of the prior on that side, in [0.5, 1]; ``both`` halves it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from detectors.bank import Bank, Baseline
+    >>> bank = Bank(Gaussian("down"))
+    >>> row = bank.add(Baseline(0.95, 0.01, "catalog"))
+    >>> rng = np.random.default_rng(1)
+    >>> values = np.concatenate([rng.normal(0.95, 0.01, 1000), rng.normal(0.94, 0.01, 50)])
+    >>> [1000 < alarm.place < 1030 for alarm in bank.run(row, values, inflow=1e-4)]
+    [True]
+
+    References
+    ----------
+    Pollak, Siegmund: A diffusion process and its applications to detecting a change in the drift of Brownian motion.
+    Biometrika 72 (1985), 267-280 (the mixture over sizes).
+    """
+
+    name: Final = "gaussian"
+
+    def __init__(
+        self,
+        direction: str = "down",
+        sizes: tuple[float, ...] = (0.35, 0.475, 0.645, 0.88, 1.2, 1.6, 2.2),
+        main: float = 0.97,
+    ) -> None:
+        self.shifts, self.weights = directed(direction, sizes, main)
+
+    def accepts(self, values: Floats) -> NDArray[np.bool_]:
+        """All finite values."""
+        finite: NDArray[np.bool_] = np.isfinite(values[:, 0])
+        return finite
+
+    def coefficients(self, baselines: Floats) -> Floats:
+        """Slope and offset of log L_k as a function of x."""
+        mean, spread = baselines[:, :1], baselines[:, 1:]
+        slope = self.shifts / spread
+        return np.stack([slope, slope * mean + 0.5 * self.shifts**2], axis=1)
+
+    def ratios(self, values: Floats, coefficients: Floats) -> Floats:
+        """exp(slope * x - offset)."""
+        return ratio(values * coefficients[:, 0] - coefficients[:, 1])
+
+    def learned(self, moments: Moments) -> tuple[float, float]:
+        """Mean and standard deviation; of a constant, a deviation of a thousandth of it."""
+        return moments.mean, max(moments.deviation, 1e-3 * abs(moments.mean), 1e-9)

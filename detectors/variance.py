@@ -1,0 +1,82 @@
+"""Increase of a variance."""
+
+from math import sqrt
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.model import Floats, Moments, directed, ratio
+
+
+class Variance:
+    r"""Growth of the spread of :math:`N(\mu_0, \sigma_0^2)` by the factor :math:`s_k = e^{\delta_k}`.
+
+    .. math:: \log L_k(x) = -\delta_k + \frac{z^2}{2} (1 - e^{-2 \delta_k}), \qquad z = (x - \mu_0) / \sigma_0
+
+    Baseline: (mean, standard deviation > 0). Shifts are logarithms of the factor on the standard deviation.
+
+    Parameters
+    ----------
+    direction
+        The side that matters: ``up``, ``down`` or ``both``.
+    sizes
+        Logarithms of the factors looked for, > 0.
+    main
+        Share of the prior on that side, in [0.5, 1].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from detectors.bank import Bank, Baseline
+    >>> bank = Bank(Variance())
+    >>> row = bank.add(Baseline(0.95, 0.01, "catalog"))
+    >>> rng = np.random.default_rng(1)
+    >>> values = np.concatenate([rng.normal(0.95, 0.01, 1000), rng.normal(0.95, 0.02, 60)])
+    >>> [1000 < alarm.place < 1040 for alarm in bank.run(row, values, inflow=1e-4)]
+    [True]
+
+    References
+    ----------
+    Hawkins, Olwell: Cumulative Sum Charts and Charting for Quality Improvement (1998), section 4 (the ratio).
+    """
+
+    name: Final = "variance"
+    columns: Final = 1
+
+    def __init__(
+        self, direction: str = "up", sizes: tuple[float, ...] = (0.15, 0.25, 0.4, 0.65, 1.0), main: float = 1.0
+    ) -> None:
+        self.shifts, self.weights = directed(direction, sizes, main)
+
+    def accepts(self, values: Floats) -> NDArray[np.bool_]:
+        """All finite values."""
+        finite: NDArray[np.bool_] = np.isfinite(values[:, 0])
+        return finite
+
+    def coefficients(self, baselines: Floats) -> Floats:
+        """Mean, slope in squared deviations, offset."""
+        mean, spread = baselines[:, :1], baselines[:, 1:]
+        slope = 0.5 * (1 - np.exp(-2 * self.shifts)) / spread**2
+        return np.stack([np.broadcast_to(mean, slope.shape), slope, np.broadcast_to(self.shifts, slope.shape)], axis=1)
+
+    def ratios(self, values: Floats, coefficients: Floats) -> Floats:
+        """exp(slope (x - mean)^2 - offset)."""
+        return ratio(coefficients[:, 1] * (values - coefficients[:, 0]) ** 2 - coefficients[:, 2])
+
+    def learned(self, moments: Moments) -> tuple[float, float]:
+        """Mean and standard deviation; of a constant, a deviation of a thousandth of it."""
+        return moments.mean, max(moments.deviation, 1e-3 * abs(moments.mean), 1e-9)
+
+    def observed(self, values: Floats, coefficients: Floats) -> Floats:
+        """Squared deviations from the baseline's mean."""
+        deviations: Floats = values[:, 0] - coefficients[:, 0, 0]
+        return deviations**2
+
+    def effect(self, mean: float, location: float, spread: float) -> float:
+        """The standard deviation since less the baseline's."""
+        return sqrt(mean) - spread
+
+    def noise(self, location: float, spread: float) -> float:
+        """That of an estimated standard deviation: sigma / sqrt(2)."""
+        return spread / sqrt(2)

@@ -1,0 +1,316 @@
+"""Laws of every model, and of the bank that runs them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+import detectors
+from detectors import MODELS, Bank, Baseline
+
+#: Model -> (baseline, draws before, draws after a change it should see, longest delay).
+BETA, FALLEN = (450.3, 23.7), (440.8, 33.2)
+FIDELITY, RATE, COUNTS = (
+    Baseline(0.95, 0.01, "catalog"),
+    Baseline(0.05, 0.0, "catalog"),
+    Baseline(0.05, 0.18, "catalog"),
+)
+
+
+def normal(mean, deviation):
+    return lambda rng, n: rng.normal(mean, deviation, n)
+
+
+def beta(a, b):
+    return lambda rng, n: rng.beta(a, b, n)
+
+
+def yes(rate):
+    return lambda rng, n: 1.0 * (rng.random(n) < rate)
+
+
+def jobs(rate, variation=0.18, shots=1000):
+    precision = (1 - rate) / (variation**2 * rate) - 1
+
+    def draw(rng, n):
+        rates = rng.beta(rate * precision, (1 - rate) * precision, n)
+        return np.stack([rng.binomial(shots, rates), np.full(n, shots)], 1)
+
+    return draw
+
+
+KNOWN = {
+    "gaussian": (FIDELITY, normal(0.95, 0.01), normal(0.93, 0.01), 30),
+    "beta": (FIDELITY, beta(*BETA), beta(*FALLEN), 30),
+    "bernoulli": (RATE, yes(0.05), yes(0.2), 150),
+    "beta_binomial": (COUNTS, jobs(0.05), jobs(0.075), 30),
+    "betting": (Baseline(0.95, 0.0, "catalog"), beta(*BETA), beta(*FALLEN), 60),
+    "variance": (FIDELITY, normal(0.95, 0.01), normal(0.95, 0.02), 60),
+}
+INFLOW = 1e-4
+
+every = pytest.mark.parametrize("name", MODELS)
+
+
+def shaped(name, values):
+    return np.asarray(values, dtype=np.float64).reshape(-1, MODELS[name]().columns)
+
+
+def bank_of(name, streams=1, **more):
+    bank = Bank(MODELS[name](), **more)
+    for _ in range(streams):
+        bank.add(KNOWN[name][0])
+    return bank
+
+
+def test_every_model_file_is_registered_and_under_the_laws():
+    files = {path.stem for path in Path(detectors.__file__).parent.glob("*.py")}
+    shared = {"__init__", "protocol", "bank", "mixture", "model", "dirichlet_multinomial", "canary", "calibration"}
+    assert files - shared - set(detectors.REGISTRY) == set(MODELS) == set(KNOWN)
+
+
+def law(name):
+    """Values with their probabilities before the change: a fine grid, or all there are."""
+    if name == "bernoulli":
+        return np.array([0.0, 1.0]), np.array([0.95, 0.05])
+    if name == "beta_binomial":
+        precision = 0.95 / (0.18**2 * 0.05) - 1
+        y = np.arange(1001)
+        values = np.stack([y, np.full(1001, 1000)], 1)
+        return values, stats.betabinom(1000, 0.05 * precision, 0.95 * precision).pmf(y)
+    if name in {"beta", "betting"}:
+        precision = 0.95 * 0.05 / 1e-4 - 1
+        x = np.linspace(1e-6, 1 - 1e-6, 400_001)
+        return x, stats.beta(0.95 * precision, 0.05 * precision).pdf(x) * (x[1] - x[0])
+    x = np.linspace(0.75, 1.15, 400_001)
+    return x, stats.norm(0.95, 0.01).pdf(x) * (x[1] - x[0])
+
+
+@every
+def test_a_ratio_is_1_on_average_while_nothing_has_changed(name):
+    """The one property that the promise rests on, by summing over the law."""
+    baseline = KNOWN[name][0]
+    model = MODELS[name]()
+    values, probabilities = law(name)
+    coefficients = model.coefficients(np.array([[baseline.location, baseline.spread]]))
+    ratios = model.ratios(shaped(name, values), np.broadcast_to(coefficients, (len(values), *coefficients.shape[1:])))
+    assert probabilities.sum() == pytest.approx(1, abs=1e-6)
+    mean = (ratios * probabilities[:, None]).sum(axis=0)
+    assert (mean <= 1 + 1e-5).all()
+    assert (mean >= 1 - 1e-4).all()  # less only by what is cut off above exp(50)
+
+
+@every
+def test_weights_are_shares_and_shifts_look_both_ways_or_one(name):
+    model = MODELS[name]()
+    assert model.weights.sum() == pytest.approx(1)
+    assert (model.weights > 0).all()
+    assert len(model.weights) == len(model.shifts) <= 12
+    with pytest.raises(ValueError, match="direction"):
+        MODELS[name](direction="sideways")
+
+
+def ratio_of(name, value, baseline, index):
+    model = MODELS[name]()
+    coefficients = model.coefficients(np.array([[baseline.location, baseline.spread]]))
+    return float(np.log(model.ratios(shaped(name, [value]), coefficients)[0, index]))
+
+
+def test_ratios_are_those_of_the_laws_in_scipy():
+    gaussian = MODELS["gaussian"]()
+    shift = gaussian.shifts[3] * 0.01
+    expected = stats.norm(0.95 + shift, 0.01).logpdf(0.942) - stats.norm(0.95, 0.01).logpdf(0.942)
+    assert ratio_of("gaussian", 0.942, KNOWN["gaussian"][0], 3) == pytest.approx(expected)
+    precision = 0.95 * 0.05 / 1e-4 - 1
+    mean = 0.95 + MODELS["beta"]().shifts[2] * 0.01
+    laws = [stats.beta(m * precision, (1 - m) * precision) for m in (mean, 0.95)]
+    assert ratio_of("beta", 0.93, KNOWN["beta"][0], 2) == pytest.approx(laws[0].logpdf(0.93) - laws[1].logpdf(0.93))
+    odds = 0.05 / 0.95 * np.exp(MODELS["beta_binomial"]().shifts[3])
+    rates = odds / (1 + odds), 0.05
+    laws = []
+    for rate in rates:
+        precision = (1 - rate) / (0.18**2 * rate) - 1
+        laws.append(stats.betabinom(1000, rate * precision, (1 - rate) * precision))
+    expected = laws[0].logpmf(71) - laws[1].logpmf(71)
+    assert ratio_of("beta_binomial", (71, 1000), KNOWN["beta_binomial"][0], 3) == pytest.approx(expected)
+    factor = np.exp(MODELS["variance"]().shifts[1])
+    expected = stats.norm(0.95, 0.01 * factor).logpdf(0.97) - stats.norm(0.95, 0.01).logpdf(0.97)
+    assert ratio_of("variance", 0.97, KNOWN["variance"][0], 1) == pytest.approx(expected)
+
+
+def test_the_recursion_by_hand():
+    """Two observations of a rate of 0.5 against odds of 3: R = (0 + a) 1.5 = 0.15, then (0.15 + a) 0.5 = 0.125."""
+    bank = Bank(MODELS["bernoulli"](sizes=(float(np.log(3)),)))
+    row = bank.add(Baseline(0.5, 0.0, "catalog"))
+    assert bank.run(row, [1.0, 0.0], 0.1) == []
+    statistic = bank._mixture.state[row, 0]
+    assert statistic == pytest.approx(0.125)
+
+
+@every
+def test_it_sees_the_change_once_and_says_what_it_is(name):
+    baseline, before, after, longest = KNOWN[name]
+    rng = np.random.default_rng(7)
+    bank = bank_of(name)
+    values = np.concatenate([before(rng, 1000), after(rng, 400)])
+    changes = bank.run(0, values, INFLOW)
+    (alarm,) = changes
+    assert 1000 <= alarm.place < 1000 + longest
+    assert bank.out(0)
+    assert alarm.low < alarm.size < alarm.high
+    assert alarm.evidence > 1 / alarm.spent > 0
+    assert abs((alarm.place - alarm.observations) - 1000) < 3 * longest
+    if name != "variance":
+        direction = "down" if name in {"gaussian", "beta", "betting"} else "up"
+        assert alarm.direction == direction
+        assert (alarm.size < 0) == (direction == "down")
+    assert bank.baseline(0) == baseline
+
+
+@every
+def test_a_stream_that_returns_is_seen_to_and_can_alarm_again(name):
+    _, before, after, longest = KNOWN[name]
+    rng = np.random.default_rng(3)
+    bank = bank_of(name)
+    values = shaped(name, np.concatenate([before(rng, 300), after(rng, 300), before(rng, 800), after(rng, 300)]))
+    rows, inflow = np.zeros(len(values), dtype=np.intp), np.full(len(values), INFLOW)
+    kinds = [(change.kind, change.place) for change in bank.update(rows, values, inflow)]
+    assert [kind for kind, _ in kinds] == ["alarm", "recovery", "alarm"]
+    assert 600 <= kinds[1][1] < 1300
+    assert 1400 <= kinds[2][1] < 1400 + longest
+
+
+@every
+def test_armed_again_by_hand_a_change_that_stays_alarms_again(name):
+    _, _, after, longest = KNOWN[name]
+    rng = np.random.default_rng(3)
+    bank = bank_of(name)
+    assert len(bank.run(0, after(rng, 400), INFLOW)) == 1
+    bank.rearm(0)
+    assert len(bank.run(0, after(rng, 2 * longest), INFLOW)) == 1
+
+
+@every
+def test_learned_it_sees_the_change_too_and_the_baseline_says_so(name):
+    _, before, after, longest = KNOWN[name]
+    rng = np.random.default_rng(5)
+    bank = Bank(MODELS[name](), learn=500)
+    row = bank.add()
+    assert bank.run(row, before(rng, 499), INFLOW) == []
+    assert bank.baseline(row) is None
+    assert bank.run(row, before(rng, 501), INFLOW) == []
+    learned = bank.baseline(row)
+    assert (learned.kind, learned.observations) == ("learned", 500)
+    assert learned.location == pytest.approx(KNOWN[name][0].location, rel=0.2)
+    assert len(bank.run(row, after(rng, 3 * longest), INFLOW)) == 1
+
+
+@every
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_however_it_is_cut_and_restored_the_state_is_the_same_to_the_bit(name, data):
+    # Few streams are followed one by one, many in arrays; pieces of a batch may go one way and the whole the other.
+    streams, total = data.draw(st.sampled_from([3, 40])), 240
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    _, before, after, _ = KNOWN[name]
+    rows = rng.integers(0, streams, total)
+    values = shaped(name, np.concatenate([before(rng, total // 2), after(rng, total - total // 2)]))
+    inflow = rng.random(total) * 0.01
+    cuts = sorted(data.draw(st.lists(st.integers(0, total), max_size=8)))
+
+    def fresh():
+        bank = Bank(MODELS[name](), learn=20)
+        for number in range(streams):
+            bank.add(KNOWN[name][0] if number % 2 else None)
+        return bank
+
+    whole, part = fresh(), fresh()
+    expected = whole.update(rows, values, inflow)
+    found = []
+    for first, last in zip([0, *cuts], [*cuts, total], strict=True):
+        piece = slice(first, last)
+        found += [c._replace(place=c.place + first) for c in part.update(rows[piece], values[piece], inflow[piece])]
+        restored = Bank(MODELS[name](), learn=20)
+        restored.restore(part.snapshot())
+        part = restored
+    assert found == expected
+    assert part.snapshot() == whole.snapshot()
+
+
+@every
+def test_a_snapshot_of_another_model_or_a_damaged_one_is_refused(name):
+    bank = bank_of(name)
+    other = next(candidate for candidate in MODELS if candidate != name)
+    for snapshot in (bank_of(other).snapshot(), b"\xc1", bank.snapshot()[:-3], json.dumps([1]).encode()):
+        with pytest.raises(ValueError, match="snapshot"):
+            bank.restore(snapshot)
+
+
+@every
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_it_cannot_judge_is_refused_and_changes_nothing(name, bad):
+    bank = bank_of(name)
+    bank.run(0, KNOWN[name][1](np.random.default_rng(1), 50), INFLOW)
+    before = bank.snapshot()
+    value = (bad, 1000) if bank.model.columns == 2 else bad
+    with pytest.raises(ValueError, match="cannot judge"):
+        bank.run(0, value, INFLOW)
+    assert bank.snapshot() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "taken"),
+    [
+        ("beta", [-0.3, -0.1, 0.0, 0.5, 1.0, 1.02, 1.3], [False, True, True, True, True, True, False]),
+        ("betting", [-0.1, 0.0, 1.0, 1.02], [False, True, True, False]),
+        ("bernoulli", [0, 1, 0.5, 2], [True, True, False, False]),
+        (
+            "beta_binomial",
+            [(0, 0), (0, 5), (5, 5), (6, 5), (-1, 5), (1.5, 5)],
+            [False, True, True, False, False, False],
+        ),
+    ],
+)
+def test_what_each_model_takes(name, values, taken):
+    assert MODELS[name]().accepts(shaped(name, values)).tolist() == taken
+
+
+@every
+def test_a_constant_stream_at_its_baseline_is_quiet_and_can_be_learned(name):
+    baseline = KNOWN[name][0]
+    value = {"bernoulli": 0.0, "beta_binomial": (50, 1000)}.get(name, baseline.location)
+    values = np.array([value] * 3000)
+    assert bank_of(name).run(0, values, INFLOW) == []
+    bank = Bank(MODELS[name](), learn=100)
+    assert bank.run(bank.add(), values, INFLOW) == []
+    assert bank.baseline(0) is not None
+
+
+@pytest.mark.parametrize("name", ["gaussian", "beta", "beta_binomial", "bernoulli"])
+def test_the_promise_holds_for_streams_that_are_copies_of_each_other(name):
+    """Expected false alarms are at most the inflow, however streams depend on each other: here they are one stream."""
+    _, before, _, _ = KNOWN[name]
+    rng = np.random.default_rng(11)
+    copies, steps, alarms = 50, 4000, []
+    for _ in range(20):
+        bank = bank_of(name, copies)
+        rows, inflow = np.arange(copies), np.full(copies, 1 / 1000)
+        found = 0
+        for value in shaped(name, before(rng, steps)):
+            changes = bank.update(rows, np.tile(value, (copies, 1)), inflow)
+            found += sum(change.kind == "alarm" for change in changes)
+            for change in changes:
+                bank.rearm(change.row)
+        alarms.append(found)
+    promised = copies * steps / 1000
+    assert np.mean(alarms) <= promised
+
+
+@every
+def test_a_stream_costs_what_was_said(name):
+    bank = bank_of(name, 1000)
+    assert len(bank.snapshot()) / 1000 <= 256
