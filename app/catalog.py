@@ -1,20 +1,22 @@
 """`policies/*.yaml` and `policies/rules/*.rego` to frozen core values, or an error with file and key."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import yaml
 from msgspec import Struct
 
-from app.core.catalog import TIERS, Catalog, VarianceWindow, Watch, Workload
+from app.core.catalog import TIERS, Catalog, Promise, VarianceWindow, Watch, Workload
 from app.core.evidence import BITS, Requirements
 from app.core.fidelity import Ideal
 from app.core.policy import Policy, Rule
+from app.core.results import stream_key
 from app.core.streams import SIGNALS
 from app.errors import SettingError
-from detectors import REGISTRY
+from detectors import MODELS, REGISTRY, Bank, Baseline
 
 T = TypeVar("T")
 
@@ -43,9 +45,21 @@ class _EvidenceFile(Struct, frozen=True, forbid_unknown_fields=True):
     tiers: dict[str, Requirements]
 
 
+class _Given(Struct, frozen=True, forbid_unknown_fields=True):
+    workload: str
+    backend: str
+    signal: str
+    location: float
+    spread: float
+    kind: Literal["catalog", "synthetic"]
+    source: str
+
+
 class _DetectorsFile(Struct, frozen=True, forbid_unknown_fields=True):
+    promise: Promise
     watches: dict[str, tuple[Watch, ...]]
     variance: VarianceWindow
+    baselines: tuple[_Given, ...] = ()
 
 
 class _Endpoint(Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,6 +103,8 @@ def load_catalog(directory: Path = DEFAULT_DIRECTORY) -> Catalog:
         budgets=known.cost_centers,
         requirements=_requirements(directory / "evidence.yaml", closing.tiers),
         watches=_watches(directory / "detectors.yaml", detection.watches),
+        promise=_promise(directory / "detectors.yaml", detection.promise),
+        baselines=_baselines(directory / "detectors.yaml", detection),
         variance=detection.variance,
         settle_seconds=closing.closing.settle_seconds,
         grace_seconds=closing.closing.grace_seconds,
@@ -174,13 +190,38 @@ def _watches(path: Path, watches: dict[str, tuple[Watch, ...]]) -> dict[str, tup
             raise _unusable(path, f"watches.{signal}", f"there is no signal {signal!r}; there are {', '.join(SIGNALS)}")
         for watch in watched:
             key = f"watches.{signal}"
-            if watch.detector not in REGISTRY:
-                raise _unusable(path, key, f"there is no detector {watch.detector!r}; there are {', '.join(REGISTRY)}")
+            known: dict[str, Callable[..., object]] = {**MODELS, **REGISTRY}
+            if watch.detector not in known:
+                raise _unusable(path, key, f"there is no detector {watch.detector!r}; there are {', '.join(known)}")
+            if watch.share <= 0 or watch.learn < 2:
+                raise _unusable(path, key, "share is above 0 and learn at least 2")
             try:
-                REGISTRY[watch.detector](**watch.parameters)
+                model = known[watch.detector](**watch.parameters)
             except (TypeError, ValueError) as error:
                 raise _unusable(path, key, str(error)) from error
+            if getattr(model, "columns", 1) == 2 and signal != "error_rate":
+                raise _unusable(path, key, f"{watch.detector} takes counts, and {signal} is none")
     return watches
+
+
+def _promise(path: Path, promise: Promise) -> Promise:
+    if promise.false_alerts_per_week <= 0 or promise.cool_down_seconds <= 0 or not 0 < promise.collapse <= 1:
+        raise _unusable(path, "promise", "its numbers are above 0, collapse at most 1")
+    return promise
+
+
+def _baselines(path: Path, detection: _DetectorsFile) -> dict[tuple[str, str], Baseline]:
+    found: dict[tuple[str, str], Baseline] = {}
+    for given in detection.baselines:
+        baseline = Baseline(given.location, given.spread, given.kind)
+        for watch in detection.watches.get(given.signal, ()):
+            if watch.detector in MODELS:
+                try:
+                    Bank(MODELS[watch.detector](**watch.parameters)).add(baseline)
+                except ValueError as error:
+                    raise _unusable(path, f"baselines.{given.signal}", str(error)) from error
+        found[stream_key(given.workload, given.backend), given.signal] = baseline
+    return found
 
 
 def _read(path: Path, kind: type[T]) -> T:

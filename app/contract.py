@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import msgspec
 
-from app.conventions import ALERTS, DEAD_LETTER, EVIDENCE, JOBS, RESULTS, TOPIC_PREFIX, VIOLATIONS
+from app.conventions import ALERTS, DEAD_LETTER, DIRECTIVES, EVIDENCE, JOBS, RESULTS, TOPIC_PREFIX, VIOLATIONS
 from app.core.events import AnyJobEvent, Result
-from app.core.outcomes import Addendum, Alert, Evidence, Violation
+from app.core.outcomes import Addendum, Alert, Directive, Evidence, Violation
 
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -18,6 +18,7 @@ CHANNELS: Final[dict[str, tuple[Any, str, str, str]]] = {
     RESULTS: (Result, "run_id", "What devices and simulators returned.", "receive"),
     VIOLATIONS: (Violation, "run_id", "One record per policy violation.", "send"),
     EVIDENCE: (Evidence | Addendum, "run_id", "One record per closed run, and one per event that came after.", "send"),
+    DIRECTIVES: (Directive, "target", "What schedulers must do now, until it expires.", "send"),
     ALERTS: (Alert, "fingerprint", "Alerts that the processor raised.", "send"),
 }
 

@@ -11,18 +11,30 @@ CHECKPOINTS: Final = "checkpoints"
 VIOLATIONS: Final = "violations"
 EVIDENCE: Final = "evidence"
 ALERTS: Final = "alerts"
+DIRECTIVES: Final = "directives"
 DEAD_LETTER: Final = "dead-letter"
 
 #: Topics that carry the partition count of the whole deployment. Inputs and what is derived from them share one
 #: count, so that partition p of one is partition p of all (see `docs/architecture.md`, "Partitions").
-TOPICS: Final = (JOBS, RESULTS, SAMPLES, CHECKPOINTS, VIOLATIONS, EVIDENCE, ALERTS, DEAD_LETTER)
+TOPICS: Final = (JOBS, RESULTS, SAMPLES, CHECKPOINTS, VIOLATIONS, EVIDENCE, ALERTS, DIRECTIVES, DEAD_LETTER)
 
 #: Records with these headers are our own and no events (`app.core.records.control`): one moves the clock of its
-#: partition, the other tells the runs that events of the producer it names were lost.
+#: partition, one tells the runs that events of the producer it names were lost, one asks for a new baseline.
 HEARTBEAT_HEADER: Final = "qethics-heartbeat"
 GAP_HEADER: Final = "qethics-gap"
+REBASELINE_HEADER: Final = "qethics-rebaseline"
 
-DRIFT_ALERT: Final = "FidelityDrift"
+#: Signal -> the alert of its drift.
+DRIFT_ALERTS: Final = {
+    "fidelity": "FidelityDrift",
+    "error_rate": "ErrorRateDrift",
+    "queue_seconds": "QueuePileup",
+    "execution_seconds": "ExecutionTimeDrift",
+}
+FIDELITY_COLLAPSE_ALERT: Final = "FidelityCollapse"
+CANARY_ALERT: Final = "CanaryVerdict"
+ROLLBACK_CANARY: Final = "rollback_canary"
+BASELINE_ALERT: Final = "BaselineChanged"
 PROVENANCE_GAP_ALERT: Final = "ProvenanceGap"
 
 METRIC_PREFIX: Final = "qethics_"

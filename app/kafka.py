@@ -27,6 +27,7 @@ TOPIC_CONFIGS: Final[dict[str, dict[str, str]]] = {
     conventions.DEAD_LETTER: {"max.message.bytes": str(MAX_RECORD_BYTES + 262_144)},
     conventions.EVIDENCE: {"max.message.bytes": str(MAX_RECORD_BYTES)},
     conventions.SAMPLES: {"max.message.bytes": str(MAX_RECORD_BYTES)},
+    conventions.DIRECTIVES: {"cleanup.policy": "compact"},
     conventions.CHECKPOINTS: {
         # What compaction cannot know to be void (pieces of a checkpoint that was cut short) goes with its age; what
         # holds is rewritten every few seconds for as long as a worker runs.

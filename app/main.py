@@ -29,7 +29,7 @@ from app.core.sli import SLIS
 from app.core.streams import StreamStage
 from app.errors import EnvironmentFault
 from app.settings import Settings
-from app.sinks import alerts, dead_letter, evidence, gaps, samples, violations
+from app.sinks import alerts, dead_letter, directives, evidence, gaps, samples, violations
 from app.sinks.metrics import StageCollector
 from app.sinks.topic import BATCH_BYTES, Publisher
 from app.stream import agents
@@ -49,7 +49,7 @@ _GC_THRESHOLDS: Final = (100_000, 20, 20)
 _STOP_SECONDS: Final = 10.0
 
 #: The sinks that write to topics, in the order they are written. To add one: its file, and its name here.
-SINKS: Final = (dead_letter.SINK, samples.SINK, violations.SINK, evidence.SINK, alerts.SINK, gaps.SINK)
+SINKS: Final = (dead_letter.SINK, samples.SINK, violations.SINK, evidence.SINK, alerts.SINK, directives.SINK, gaps.SINK)
 
 
 def kinds(catalog: Catalog, policy: Policy, partitions: int) -> tuple[Kind, ...]:

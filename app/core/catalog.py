@@ -1,12 +1,13 @@
 """What people decide without a developer, as frozen values: workloads, ideals, requirements, budgets, watches."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from msgspec import Struct
 
 from app.core.evidence import Requirements
 from app.core.fidelity import Ideal
+from detectors import Baseline
 
 #: The label value of everything the catalog does not name, so that no producer can grow a metric.
 OTHER: Final = "other"
@@ -23,10 +24,26 @@ class Workload(Struct, frozen=True):
 
 
 class Watch(Struct, frozen=True):
-    """A signal bound to a detector of the registry."""
+    """A signal bound to a model or detector of the registry."""
 
     detector: str
     parameters: Mapping[str, Any]
+    #: Observations a baseline is learned from, where none is given.
+    learn: int = 200
+    #: Its part of the promised false alerts, beside the shares of the other watches.
+    share: float = 1.0
+    transform: Literal["log"] | None = None
+
+
+class Promise(Struct, frozen=True):
+    """What is promised of drift alerts, for all streams of the deployment together."""
+
+    #: The expected number of false ones, at most.
+    false_alerts_per_week: float
+    #: After so many seconds a change that stays is said once more.
+    cool_down_seconds: float
+    #: A fall of fidelity by this much or more pages.
+    collapse: float
 
 
 class VarianceWindow(Struct, frozen=True):
@@ -51,6 +68,9 @@ class Catalog(Struct, frozen=True):
     budgets: Mapping[str, float]
     requirements: Mapping[str, Requirements]
     watches: Mapping[str, tuple[Watch, ...]]
+    promise: Promise
+    #: (stream key, signal) -> what the stream is held against from the start.
+    baselines: Mapping[tuple[str, str], Baseline]
     variance: VarianceWindow
     #: Seconds from being complete to closing, for what is not required but on its way.
     settle_seconds: float

@@ -223,5 +223,8 @@ class Result(Event, frozen=True, gc=False):
     execution_seconds: Seconds | None = None
     cost_usd: Dollars | None = None
     replay_of: Id | None = None
+    #: Whether this is of a canary release, and which release it is of.
+    canary: bool | None = None
+    release: Id | None = None
     not_given: Annotated[dict[Id, Text], Meta(max_length=64)] = {}
     provenance: dict[Id, Any] | None = None

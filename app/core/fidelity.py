@@ -77,6 +77,8 @@ class Fidelity(NamedTuple):
 
     value: float
     standard_error: float
+    #: Shots whose outcome a perfect device can give.
+    hits: int
 
 
 class Ideal:
@@ -135,7 +137,8 @@ class Ideal:
         variance = max(0.0, (variance_sum - amplitude * amplitude / 4) / shots)
         value = amplitude * amplitude - variance
         # Var(S^2) to second order: the first term vanishes at a perfect device, the second does not.
-        return Fidelity(value, sqrt(4 * amplitude * amplitude * variance + 2 * variance * variance))
+        error = sqrt(4 * amplitude * amplitude * variance + 2 * variance * variance)
+        return Fidelity(value, error, sum(seen))
 
     def _weights_at(self, shots: int, step: int) -> tuple[list[float], float]:
         """The factor of sqrt(n_i) of every term, and the sum in the variance, for one mixture f = step / 256.

@@ -69,6 +69,8 @@ class Alert(Struct, frozen=True, gc=False, kw_only=True):
     summary: str
     figures: dict[str, float]
     run_ids: tuple[str, ...] = ()
+    #: What is to be known beside the labels: cause, guarantee, calibrations, the kind of baseline.
+    notes: dict[str, str] = field(default_factory=dict)
 
 
 class Observation(Struct, frozen=True, gc=False, array_like=True):
@@ -82,6 +84,11 @@ class Observation(Struct, frozen=True, gc=False, array_like=True):
     standard_error: float | None
     queue_seconds: float | None
     execution_seconds: float | None
+    #: Shots whose outcome is impossible for a perfect device, of how many; None where every outcome is possible.
+    errors: int | None = None
+    shots: int | None = None
+    #: The canary release it is of; None for the stable one.
+    canary: str | None = None
 
 
 class Spending(Struct, frozen=True, gc=False, array_like=True):
@@ -92,6 +99,17 @@ class Spending(Struct, frozen=True, gc=False, array_like=True):
     cost_center: str
     runtime: str
     microdollars: int
+
+
+class Directive(Struct, frozen=True, gc=False, kw_only=True):
+    """What a scheduler must do now, until it expires."""
+
+    directive_id: str
+    directive: str
+    target: str
+    reason: str
+    issued_at: str
+    expires_at: str
 
 
 class Gap(Struct, frozen=True, gc=False):
@@ -127,5 +145,6 @@ class Outcomes(Struct):
     evidence: list[Evidence | Addendum] = field(default_factory=list)
     alerts: list[Alert] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
+    directives: list[Directive] = field(default_factory=list)
     #: target partition of `samples` -> its pack.
     packs: dict[int, Pack] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
-from app.conventions import GAP_HEADER, HEARTBEAT_HEADER
+from app.conventions import GAP_HEADER, HEARTBEAT_HEADER, REBASELINE_HEADER
 
 
 class Record(Protocol):
@@ -22,10 +22,14 @@ class Record(Protocol):
 
 
 class Control(NamedTuple):
-    """A record of our own among the events: a heartbeat, or the notice that events of a producer (`gap`) were lost."""
+    """A record of our own among the events.
+
+    A heartbeat; the notice that events of a producer (`gap`) were lost; or the wish for a new baseline.
+    """
 
     heartbeat: bool = False
     gap: str | None = None
+    rebaseline: bytes | None = None
 
 
 _HEARTBEAT: Final = Control(heartbeat=True)
@@ -38,6 +42,8 @@ def control(record: Record) -> Control | None:
             return _HEARTBEAT
         if name == GAP_HEADER:
             return Control(gap=text.decode(errors="replace"))
+        if name == REBASELINE_HEADER:
+            return Control(rebaseline=record.value or b"")
     return None
 
 

@@ -25,6 +25,16 @@ _GIVEN_ONCE: Final = (
 )
 
 
+#: Parameters younger than this count as fresh: nine in ten of those that devices publish are.
+FRESH_SECONDS: Final = 48 * 3600.0
+
+
+def _freshness(age_seconds: float | None) -> str:
+    if age_seconds is None:
+        return "unknown"
+    return "fresh" if age_seconds < FRESH_SECONDS else "stale"
+
+
 def stream_key(workload: str, backend: str) -> str:
     """The key of a (workload, backend) pair in `samples`; the separator is in neither name."""
     return f"{workload}\x1f{backend}"
@@ -49,11 +59,15 @@ class Observer:
     def observe(self, event: events.Result, at: float, offset: int) -> Observation:
         """The observation a result makes, handed on to the streams; `at` is the event's, in seconds since the epoch."""
         ideal = self._ideal(event)
-        value = error = None
+        value = error = wrong = shots = None
         if ideal is not None and len(next(iter(event.counts))) == ideal.width:
-            value, error = ideal.fidelity(event.counts, event.shots)
+            value, error, hits = ideal.fidelity(event.counts, event.shots)
+            if len(ideal.terms) < ideal.outcomes:
+                wrong, shots = event.shots - hits, event.shots
         else:
             self._output.counters["no_ideal",] += 1
+        age = None if event.calibrated_at is None else at - event.calibrated_at.timestamp()
+        self._output.counters["calibrated", _freshness(age)] += 1
         observation = Observation(
             offset,
             at,
@@ -63,6 +77,9 @@ class Observer:
             error,
             event.queue_seconds,
             event.execution_seconds,
+            wrong,
+            shots,
+            (event.release or "canary") if event.canary else None,
         )
         named = event.workload, event.backend
         key = self._keys.get(named)

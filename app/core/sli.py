@@ -89,6 +89,12 @@ COUNTERS: Final = (
     CounterMetric("violation", "policy_violations", ("rule", "severity"), "policy violations"),
     CounterMetric("fallback", "fallbacks", (), "runs that fell back to a classical path"),
     CounterMetric("review", "reviews", (), "human reviews"),
+    CounterMetric(
+        "calibrated",
+        "results_by_calibration",
+        ("age",),
+        "results on parameters younger than 48 h, older, or undated",
+    ),
     CounterMetric("no_ideal", "results_without_ideal", (), "results whose ideal distribution is unknown"),
     CounterMetric("spend", "spend_microdollars", ("cost_center", "runtime"), "charges, in millionths of a dollar"),
     CounterMetric("refund", "refund_microdollars", ("cost_center", "runtime"), "money given back, in the same unit"),
@@ -98,5 +104,8 @@ COUNTERS: Final = (
     CounterMetric("lost", "events_lost", (), "sequence numbers that never arrived: gaps by producer"),
     CounterMetric("recovered", "events_recovered", (), "sequence numbers that arrived after being declared lost"),
     CounterMetric("unwatched", "events_unwatched", (), "events of producers beyond those watched for gaps"),
-    CounterMetric("non_finite", "observations_refused", ("signal",), "observations that were not finite"),
+    CounterMetric("drift_resolved", "drift_resolved", ("signal",), "drift alerts that ended: back at the baseline"),
+    CounterMetric("refused", "observations_refused", ("signal",), "values not finite or not possible for the signal"),
+    CounterMetric("canary", "canary_verdicts", ("verdict",), "canary releases found better, worse or equal, by signal"),
+    CounterMetric("rebaselined", "rebaselined", ("signal",), "baselines changed on request"),
 )

@@ -6,29 +6,33 @@ source was cut into batches. As in the run stage, time comes from heartbeats in 
 """
 
 from math import isfinite, sqrt
-from operator import attrgetter
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from msgspec import Struct, field
 from scipy import stats
 
-from app.conventions import DRIFT_ALERT, PROVENANCE_GAP_ALERT, SAMPLES
-from app.core.catalog import Catalog, Watch
+from app.conventions import BASELINE_ALERT, DRIFT_ALERTS, PROVENANCE_GAP_ALERT, SAMPLES
+from app.core.canary import SIGNALS as COMPARED
+from app.core.canary import Canary, say
+from app.core.canary import reading as better
+from app.core.catalog import OTHER, Catalog
 from app.core.clock import Clock
 from app.core.decode import Reason
+from app.core.drift import Drift, Offer, reading
+from app.core.drift_alert import Epoch, drift_alert
 from app.core.evidence import instant
 from app.core.identity import outcome_id
 from app.core.outcomes import Alert, Gap, Observation, Outcomes, Pack, Spending
 from app.core.output import Output
-from app.core.records import Batch, control
+from app.core.records import Batch, Record, control
+from app.core.results import stream_key
 from app.core.runs import read_state
 from app.core.sequences import Producer
-from detectors import REGISTRY, Detector
 
-VERSION: Final = 2
+VERSION: Final = 3
 #: The signals an observation carries, by the name of its field.
-SIGNALS: Final = ("fidelity", "queue_seconds", "execution_seconds")
+SIGNALS: Final = tuple(DRIFT_ALERTS)
 _HOUR: Final = 3600.0
 _HOURS_KEPT: Final = 72
 #: Producers whose sequence numbers are watched, at most; events of further ones are counted as unwatched.
@@ -72,7 +76,7 @@ class VarianceRatio(Struct, frozen=True, array_like=True):
 
 
 class Stream(Struct, array_like=True):
-    """What is kept of one (workload, backend): figures of its fidelity, and the detectors of every watched signal."""
+    """What is kept of one (workload, backend): figures of its fidelity, and its place in time."""
 
     workload: str
     backend: str
@@ -80,8 +84,8 @@ class Stream(Struct, array_like=True):
     baseline: Moments = field(default_factory=Moments)
     window: Moments = field(default_factory=Moments)
     ratio: VarianceRatio | None = None
-    #: signal -> snapshots of its detectors, in the order of its watches; filled when a snapshot is taken.
-    detectors: dict[str, list[bytes]] = field(default_factory=dict)
+    epoch: Epoch = field(default_factory=lambda: Epoch(runs=[]))
+    canaries: dict[str, Canary] = field(default_factory=lambda: {signal: Canary() for signal in COMPARED})
 
 
 class Hour(Struct, array_like=True):
@@ -98,9 +102,21 @@ class _State(Struct):
     producers: dict[str, Producer]
     hours: list[tuple[str, str, int, int]]
     settled: list[tuple[str, str, int, int]]
+    drift: list[bytes]
     counters: list[tuple[tuple[str, ...], int]]
 
 
+class Rebaseline(Struct, frozen=True):
+    """The act of holding a signal of a stream against a new baseline, learned from what comes next."""
+
+    workload: str
+    backend: str
+    signal: str
+    by: str
+    reason: str
+
+
+_REBASELINE: Final = msgspec.json.Decoder(Rebaseline)
 _PACK: Final = msgspec.msgpack.Decoder(Pack)
 
 
@@ -145,8 +161,7 @@ class StreamStage:
         self.counters = self._output.counters
         self._newest_hour = 0
         self._applied: dict[tuple[str, int], int] = {}
-        self._detectors: dict[str, list[tuple[str, Watch, Detector]]] = {}
-        self._source = ("", 0)
+        self.drift = Drift(catalog, partitions)
 
     # -- the way of a batch ------------------------------------------------------------------------------------------
 
@@ -162,8 +177,11 @@ class StreamStage:
         for record in batch.records:
             said = control(record) if record.headers else None
             if said is not None:
+                self._flush()  # before time moves, so that it does not matter how the log is cut into batches
                 if said.heartbeat and self.clock.advance(record.timestamp / 1000):
                     self.tick(self.clock.watched)
+                elif said.rebaseline is not None:
+                    self._rebaseline(record, said.rebaseline)
                 continue
             try:
                 pack = _PACK.decode(record.value or b"")
@@ -173,17 +191,18 @@ class StreamStage:
                 self._output.reject(record, Reason.MALFORMED_JSON, str(error))
                 continue
             self._take(pack)
+        self._flush()
         return self._output.outcomes
 
     def _take(self, pack: Pack) -> None:
-        self._source = source = pack.topic, pack.partition
+        source = pack.topic, pack.partition
         applied = self._applied.get(source, -1)
         if pack.next <= applied + 1:
             return
         for key, observations in pack.observations.items():
             fresh = [observation for observation in observations if observation.offset > applied]
             if fresh:
-                self._observe(key, fresh)
+                self._observe(key, source, fresh)
         for spending in pack.spending:
             if spending.offset > applied:
                 self._spend(spending)
@@ -197,40 +216,38 @@ class StreamStage:
             known.add(numbers)
         self._applied[source] = pack.next - 1
 
-    def _observe(self, key: str, observations: list[Observation]) -> None:
+    def _observe(self, key: str, source: tuple[str, int], observations: list[Observation]) -> None:
         stream = self.streams.get(key)
         if stream is None:
             workload, backend = key.split("\x1f")
             stream = self.streams[key] = Stream(workload, backend)
-            self._detectors[key] = self._watch()
-        values = {signal: self._finite(signal, observations) for signal in SIGNALS}
-        for value, _ in values["fidelity"]:
-            self._add_fidelity(stream, value)
-        for signal, watch, detector in self._detectors[key]:
-            for value, observation in values[signal]:
-                detector.update(value)
-                if detector.drift_detected:
-                    self._drift(stream, signal, watch, observation, value)
+        for signal in SIGNALS:
+            self._count(signal, observations)
+        for observation in observations:
+            self._compare(stream, source, observation)
+            if observation.canary is not None:
+                continue  # a bad canary is no drift of what is in production
+            if observation.fidelity is not None and isfinite(observation.fidelity):
+                self._add_fidelity(stream, observation.fidelity)
+            moment = stream.epoch.take(observation.at, observation.run_id, observation.calibration_id)
+            self.drift.offer(Offer(key, observation, moment, source))
 
-    def _finite(self, signal: str, observations: list[Observation]) -> list[tuple[float, Observation]]:
-        """The values of a signal that a detector can take, and their observations."""
-        read = attrgetter(signal)
-        given = [(value, observation) for observation in observations if (value := read(observation)) is not None]
-        finite = [pair for pair in given if isfinite(pair[0])]
-        if len(finite) < len(given):
-            self.counters["non_finite", signal] += len(given) - len(finite)
-        if finite:
-            self.counters["observed", signal] += len(finite)
+    def _compare(self, stream: Stream, source: tuple[str, int], observation: Observation) -> None:
+        for signal, canary in stream.canaries.items():
+            value = better(signal, observation)
+            if value is not None and canary.take(value, observation.canary):
+                self.counters["canary", canary.said] += 1
+                say(canary, signal, stream.workload, stream.backend, source, observation, self._output.outcomes)
+
+    def _count(self, signal: str, observations: list[Observation]) -> None:
+        given = [values for observation in observations if (values := reading(signal, observation)) is not None]
+        finite = sum(1 for values in given if isfinite(values[0]))
+        if given:
+            self.counters["observed", signal] += finite
+            if finite < len(given):
+                self.counters["refused", signal] += len(given) - finite
             if signal in self._catalog.watches:
-                self.counters["valid", "M10", signal] += len(finite)
-        return finite
-
-    def _watch(self) -> list[tuple[str, Watch, Detector]]:
-        return [
-            (signal, watch, REGISTRY[watch.detector](**watch.parameters))
-            for signal, watches in self._catalog.watches.items()
-            for watch in watches
-        ]
+                self.counters["valid", "M10", signal] += finite
 
     # -- fidelity variance (M4) --------------------------------------------------------------------------------------
 
@@ -251,27 +268,44 @@ class StreamStage:
 
     # -- drift (M10) -------------------------------------------------------------------------------------------------
 
-    def _drift(self, stream: Stream, signal: str, watch: Watch, observation: Observation, value: float) -> None:
-        self.counters["drift", signal] += 1
-        self.counters["bad", "M10", signal] += 1
-        labels = {
-            "workload": stream.workload,
-            "backend": stream.backend,
-            "signal": signal,
-            "detector": watch.detector,
-        }
+    def _flush(self) -> None:
+        """Take in what was offered to the watches, and say what they found."""
+        found, refused = self.drift.flush(self.clock.watched)
+        for signal, count in refused.items():
+            self.counters["refused", signal] += count
+        for signal, one in found:
+            stream = self.streams[one.key]
+            labels = {"workload": stream.workload, "backend": stream.backend}
+            alert = drift_alert(signal, one, labels, self._catalog.promise)
+            self._output.outcomes.alerts.append(alert)
+            if alert.status == "firing":
+                self.counters["drift", signal] += 1
+                self.counters["bad", "M10", signal] += 1
+            else:
+                self.counters["drift_resolved", signal] += 1
+
+    def _rebaseline(self, record: Record, value: bytes) -> None:
+        """Somebody decided that a signal of a stream is to be held against a new baseline; that is recorded."""
+        try:
+            asked = _REBASELINE.decode(value)
+        except msgspec.MsgspecError as error:
+            self._output.reject(record, Reason.MALFORMED_JSON, str(error))
+            return
+        labels = {"workload": asked.workload, "backend": asked.backend, "signal": asked.signal}
+        count = self.drift.rebaseline(stream_key(asked.workload, asked.backend), asked.signal)
+        self.counters["rebaselined", asked.signal if asked.signal in SIGNALS else OTHER] += 1
         self._output.outcomes.alerts.append(
             Alert(
-                alert_id=outcome_id("alert", DRIFT_ALERT, *labels.values(), *self._source, observation.offset),
-                fingerprint=outcome_id("condition", DRIFT_ALERT, *labels.values()),
-                name=DRIFT_ALERT,
-                severity="ticket",
+                alert_id=outcome_id("alert", BASELINE_ALERT, *labels.values(), record.offset),
+                fingerprint=outcome_id("condition", BASELINE_ALERT, *labels.values(), record.offset),
+                name=BASELINE_ALERT,
+                severity="info",
                 status="firing",
-                at=instant(observation.at),
+                at=instant(record.timestamp / 1000),
                 labels=labels,
-                summary=f"{signal} of {stream.workload} on {stream.backend} has drifted ({watch.detector})",
-                figures={"value": value, "mean": stream.total.mean, "n": float(stream.total.n)},
-                run_ids=(observation.run_id,),
+                summary=f"{asked.by} asked for a new baseline of {asked.signal}: {asked.reason}",
+                figures={"watches": float(count)},
+                notes={"by": asked.by, "reason": asked.reason},
             )
         )
 
@@ -311,7 +345,8 @@ class StreamStage:
     # -- time --------------------------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> None:
-        """Declare lost what is missing for the grace at `now` (seconds watched)."""
+        """Declare lost what is missing for the grace at `now` (seconds watched), and let cool-downs end."""
+        self.drift.tick(now)
         for name, producer in list(self.producers.items()):
             self.counters["recovered",] += producer.merge(now)
             if now - producer.heard_at > _SILENT_SECONDS:
@@ -344,11 +379,6 @@ class StreamStage:
 
     def snapshot(self) -> bytes:
         """The whole state as versioned msgpack."""
-        for key, watched in self._detectors.items():
-            detectors: dict[str, list[bytes]] = {}
-            for signal, _, detector in watched:
-                detectors.setdefault(signal, []).append(detector.snapshot())
-            self.streams[key].detectors = detectors
         return msgspec.msgpack.encode(
             _State(
                 VERSION,
@@ -358,7 +388,8 @@ class StreamStage:
                 self.producers,
                 [(*key, hour.microdollars) for key, hour in self.hours.items()],
                 [(*key, *figures) for key, figures in self.settled.items()],
-                list(self.counters.items()),
+                self.drift.snapshot(),
+                sorted(self.counters.items()),
             )
         )
 
@@ -378,18 +409,4 @@ class StreamStage:
         self.settled = {(center, runtime): (hours, good) for center, runtime, hours, good in state.settled}
         self.counters.clear()
         self.counters.update(state.counters)
-        self._detectors = {key: self._restored(stream) for key, stream in self.streams.items()}
-
-    def _restored(self, stream: Stream) -> list[tuple[str, Watch, Detector]]:
-        remaining: dict[str, list[bytes]] = {signal: list(states) for signal, states in stream.detectors.items()}
-        watched: list[tuple[str, Watch, Detector]] = []
-        for signal, watch, detector in self._watch():
-            states: list[Any] = remaining.get(signal, [])
-            if states:
-                try:
-                    detector.restore(states.pop(0))
-                except ValueError:
-                    watched.append((signal, watch, REGISTRY[watch.detector](**watch.parameters)))
-                    continue
-            watched.append((signal, watch, detector))
-        return watched
+        self.drift.restore(state.drift)

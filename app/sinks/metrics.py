@@ -50,6 +50,7 @@ def known_keys(catalog: Catalog, rules: Mapping[str, Any]) -> dict[str, set[Key]
         "fallback": {()},
         "review": {()},
         "no_ideal": {()},
+        "calibrated": {("fresh",), ("stale",), ("unknown",)},
         "lost": {()},
         "recovered": {()},
         "unwatched": {()},
@@ -57,12 +58,15 @@ def known_keys(catalog: Catalog, rules: Mapping[str, Any]) -> dict[str, set[Key]
         "spend": {(center, runtime) for center in catalog.budgets for runtime in RUNTIMES},
         "observed": {(signal,) for signal in SIGNALS},
         "drift": {(signal,) for signal in catalog.watches},
+        "canary": {("better",), ("worse",), ("equal",)},
+        "drift_resolved": {(signal,) for signal in catalog.watches},
     }
 
 
 #: Counters that are kept by the stream stage; all others are the run stage's.
 _STREAM_COUNTERS: Final = frozenset(
-    {"observed", "drift", "lost", "recovered", "unwatched", "late_spend", "non_finite", "M4", "M10"}
+    {"observed", "drift", "drift_resolved", "rebaselined", "refused", "lost", "recovered", "unwatched", "late_spend"}
+    | {"M4", "M10", "canary"}
 )
 
 

@@ -8,7 +8,7 @@ from records import Log, Record, lifecycle, result
 
 from app.conventions import JOBS, RESULTS
 from app.core.decode import Reason
-from app.core.outcomes import Alert, DeadLetter, Gap, Outcomes
+from app.core.outcomes import Alert, DeadLetter, Directive, Gap, Outcomes
 from app.core.runs import RunStage
 from app.main import SINKS
 from app.sinks.topic import Publisher
@@ -38,6 +38,9 @@ def outcomes(catalog, policy):
         )
     )  # fmt: skip
     found.gaps.append(Gap(1, "producer"))
+    found.directives.append(
+        Directive(directive_id="1", directive="d", target="t", reason="r", issued_at="i", expires_at="e")
+    )
     return found
 
 
@@ -49,6 +52,7 @@ def counts(outcomes):
         "evidence": len(outcomes.evidence),
         "alerts": len(outcomes.alerts),
         "jobs": len(outcomes.gaps),
+        "directives": len(outcomes.directives),
     }
 
 

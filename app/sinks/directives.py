@@ -1,0 +1,17 @@
+"""What schedulers must do, one record a change of it, by target."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from app.conventions import DIRECTIVES
+from app.core.outcomes import Outcomes
+from app.sinks.topic import Line, TopicSink
+
+
+def _lines(outcomes: Outcomes) -> Iterator[Line]:
+    for directive in outcomes.directives:
+        yield Line(directive.target.encode(), msgspec.json.encode(directive))
+
+
+SINK = TopicSink(DIRECTIVES, _lines)

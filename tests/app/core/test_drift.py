@@ -1,0 +1,270 @@
+"""Drift through the stream stage: what an alarm says, when it is said once, and what the promise costs."""
+
+import json
+import random
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from records import Log
+from streams import KEY, Bench, observation
+
+from app.conventions import REBASELINE_HEADER, SAMPLES
+from app.core.catalog import Promise, Watch
+from app.core.outcomes import Pack
+from app.core.results import stream_key
+from app.core.streams import StreamStage
+from detectors import Baseline
+
+FALL = np.random.default_rng(2).beta(440, 60, 400)
+
+
+def before(count, seed=1):
+    return np.random.default_rng(seed).beta(940, 60, count)
+
+
+def samples(values, first=0, **more):
+    found = [observation(first + index, float(value), **more) for index, value in enumerate(values)]
+    return Pack("results", 0, first, first + len(found), {KEY: found})
+
+
+@pytest.fixture
+def bench(catalog):
+    return Bench(catalog)
+
+
+def test_an_alarm_says_what_changed_when_and_how_sure_that_is(bench):
+    bench.apply(samples(np.concatenate([before(500), np.random.default_rng(8).beta(920, 80, 100)])))
+    (alert,) = bench.alerts
+    assert (alert.name, alert.status, alert.labels["signal"]) == ("FidelityDrift", "firing", "fidelity")
+    assert alert.notes["direction"] == "down"
+    assert alert.notes["cause"] == "drift"
+    assert alert.notes["baseline"] == "learned"
+    assert "at most 2 false drift alerts a week" in alert.notes["guarantee"]
+    assert "learned from 200 observations" in alert.notes["guarantee"]
+    figures = alert.figures
+    assert figures["size_low"] < figures["size"] < figures["size_high"] < 0
+    assert figures["size_low"] < 0.92 - 0.94 < figures["size_high"]
+    assert figures["evidence"] > 1
+    assert 0 < figures["budget_spent"] < 1
+    assert 1 <= figures["since_observations"] < 30
+    assert len(alert.run_ids) == 8
+    assert alert.notes["changed_at"] < alert.at
+
+
+def test_one_change_is_one_alert_and_its_end_is_said(bench):
+    bench.apply(samples(np.concatenate([before(500), FALL, before(300, 5)])))
+    assert [alert.status for alert in bench.alerts] == ["firing", "resolved"]
+    assert bench.alerts[0].fingerprint == bench.alerts[1].fingerprint
+    assert bench.alerts[0].alert_id != bench.alerts[1].alert_id
+    assert bench.stage.counters["drift_resolved", "fidelity"] == 1
+
+
+def test_a_change_that_stays_is_said_again_after_the_cool_down(catalog):
+    promise = msgspec.structs.replace(catalog.promise, cool_down_seconds=100)
+    bench = Bench(msgspec.structs.replace(catalog, promise=promise))
+    bench.apply(samples(np.concatenate([before(500), FALL[:100]])))
+    bench.beat(99)
+    bench.apply(samples(FALL[100:200], 600))
+    assert len(bench.alerts) == 1
+    bench.beat(5)
+    bench.apply(samples(FALL[200:300], 700))
+    assert [alert.status for alert in bench.alerts] == ["firing", "firing"]
+
+
+def test_a_collapse_pages(bench):
+    bench.apply(samples(np.concatenate([before(500), np.full(50, 0.7)])))
+    assert (bench.alerts[0].name, bench.alerts[0].severity) == ("FidelityCollapse", "page")
+
+
+def test_a_change_that_came_with_a_recalibration_is_told_from_drift(bench):
+    bench.apply(samples(before(500), calibration="cal-1"))
+    bench.apply(samples(FALL[:60], 500, calibration="cal-2"))
+    (alert,) = bench.alerts
+    assert alert.notes["cause"] == "recalibration"
+    assert (alert.notes["calibration_before"], alert.notes["calibration"]) == ("cal-1", "cal-2")
+
+
+def test_a_drift_long_after_a_recalibration_is_a_drift(bench):
+    bench.apply(samples(before(300), calibration="cal-1"))
+    bench.apply(samples(before(400, 7), 300, calibration="cal-2"))
+    bench.apply(samples(FALL[:60], 700, calibration="cal-2"))
+    assert [alert.notes["cause"] for alert in bench.alerts] == ["drift"]
+
+
+def rebaseline(bench, **more):
+    asked = {
+        "workload": "route-planning",
+        "backend": "ibm_fez",
+        "signal": "fidelity",
+        "by": "ana",
+        "reason": "new chip",
+    }
+    value = json.dumps({**asked, **more}).encode()
+    bench._take(bench.log.batch(SAMPLES, [value], bench.now, ((REBASELINE_HEADER, b"1"),)))
+
+
+def test_a_new_baseline_is_an_act_that_is_recorded_and_then_holds(bench):
+    bench.apply(samples(np.concatenate([before(500), FALL[:100]])))
+    rebaseline(bench)
+    act = bench.alerts[-1]
+    assert (act.name, act.notes["by"], act.figures["watches"]) == ("BaselineChanged", "ana", 1.0)
+    count = len(bench.alerts)
+    bench.apply(samples(np.concatenate([FALL, FALL[:100]]), 600))
+    assert len(bench.alerts) == count
+    rebaseline(bench, workload="no-such", signal="fidelity")
+    assert bench.alerts[-1].figures["watches"] == 0.0
+    rebaseline(bench, by=None)
+    assert len(bench.dead_letters) == 1
+
+
+def test_a_given_baseline_holds_from_the_first_observation_and_says_its_kind(catalog):
+    given = msgspec.structs.replace(catalog, baselines={(KEY, "fidelity"): Baseline(0.94, 0.0075, "synthetic")})
+    bench = Bench(given)
+    bench.apply(samples(FALL[:60]))
+    (alert,) = bench.alerts
+    assert alert.notes["baseline"] == "synthetic"
+    assert alert.notes["guarantee"].endswith("if the synthetic baseline is right")
+
+
+def test_errors_are_watched_as_counts(bench):
+    rng = np.random.default_rng(3)
+    counts = [*rng.binomial(1000, 0.05, 400).tolist(), *rng.binomial(1000, 0.2, 50).tolist()]
+    found = [observation(index, None, errors=errors, shots=1000) for index, errors in enumerate(counts)]
+    bench.apply(Pack("results", 0, 0, len(found), {KEY: found}))
+    (alert,) = bench.alerts
+    assert (alert.name, alert.notes["direction"]) == ("ErrorRateDrift", "up")
+    assert alert.figures["size"] > 0
+
+
+@pytest.mark.parametrize("value", [1.3, -0.3])
+def test_a_fidelity_that_cannot_be_is_counted_and_judged_by_nothing(bench, value):
+    bench.apply(samples([*before(300), value, *before(100, 4)]))
+    assert bench.stage.counters["refused", "fidelity"] == 1
+    assert not bench.alerts
+
+
+def test_an_estimate_a_little_above_1_is_taken(bench):
+    bench.apply(samples(np.full(300, 1.002)))
+    assert bench.stage.counters["refused", "fidelity"] == 0
+
+
+def test_a_stream_that_is_silent_for_a_week_comes_back_with_no_larger_allowance_than_a_day(catalog):
+    bench = Bench(catalog)
+    bench.apply(samples(before(300)))
+    watch = next(watch for watch in bench.stage.drift.watches if watch.signal == "fidelity")
+    spent = float(watch.bank._mixture.state[0, -1])
+    week = [observation(300 + 7 * 1440, 0.94)]
+    bench.apply(Pack("results", 0, 300, 301 + 7 * 1440, {KEY: week}))
+    day = float(watch.bank._mixture.state[0, -1]) - spent
+    assert day == pytest.approx(86_400 * watch._rate)
+    assert not bench.alerts
+
+
+def test_the_promise_is_shared_by_watches_partitions_and_streams(catalog):
+    watches = {"fidelity": (Watch("beta", {}, share=3.0),), "queue_seconds": (Watch("gaussian", {}, share=1.0),)}
+    promise = Promise(false_alerts_per_week=8, cool_down_seconds=1e9, collapse=0.1)
+    stage = StreamStage(msgspec.structs.replace(catalog, watches=watches, promise=promise), 2)
+    rates = {watch.signal: watch._rate * 604_800 for watch in stage.drift.watches}
+    assert rates == {"fidelity": pytest.approx(3.0), "queue_seconds": pytest.approx(1.0)}
+
+
+def test_over_a_fleet_false_alerts_stay_within_what_was_promised(catalog):
+    """200 streams a job a minute for four simulated weeks, known baselines, nothing changes; 50 a week promised."""
+    streams, minutes = 200, 60 * 24 * 28 // 20
+    keys = [stream_key(f"w-{number}", "b") for number in range(streams)]
+    given = {(key, "fidelity"): Baseline(0.95, 0.01, "catalog") for key in keys}
+    promise = Promise(false_alerts_per_week=50, cool_down_seconds=1.0, collapse=0.1)
+    watches = {"fidelity": (Watch("beta", {"direction": "down"}),)}
+    stage = StreamStage(msgspec.structs.replace(catalog, watches=watches, promise=promise, baselines=given), 1)
+    rng, log, fired = np.random.default_rng(5), Log(), 0
+    for minute in range(minutes):
+        at = Log.START + 1200.0 * minute
+        values = rng.beta(450.3, 23.7, streams)
+        found = {key: [observation(minute, float(value), every=1200)] for key, value in zip(keys, values, strict=True)}
+        batch = log.batch(SAMPLES, [msgspec.msgpack.encode(Pack("results", 0, minute, minute + 1, found))], at)
+        fired += sum(alert.status == "firing" for alert in stage.apply(batch).alerts)
+        stage.apply(log.heartbeat(SAMPLES, at))
+    assert 0 < fired <= 4 * 50
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_cut_and_killed_anywhere_it_says_the_same_to_the_bit(catalog, seed):
+    rng = random.Random(seed)
+    values = np.concatenate([before(260, seed), FALL[:60], before(80, seed + 1)])
+    log = Log()
+    whole = Bench(catalog)
+    records, at = [], 0
+    while at < len(values):
+        size = rng.randint(1, 30)
+        found = samples(values[at : at + size], at, calibration=f"cal-{at // 150}")
+        records += log.batch(SAMPLES, [msgspec.msgpack.encode(found)], Log.START + at).records
+        if rng.random() < 0.3:
+            records += log.heartbeat(SAMPLES, Log.START + at).records
+        at += size
+    everything = log.batch(SAMPLES, [])._replace(records=records)
+    whole._take(everything)
+    part, first = Bench(catalog), 0
+    while first < len(records):
+        last = min(len(records), first + rng.randint(1, 6))
+        part._take(everything._replace(records=records[first:last]))
+        if rng.random() < 0.5:  # killed: what came after the checkpoint is read again by another process
+            restored = StreamStage(catalog, 4)
+            restored.restore(part.stage.snapshot())
+            part.stage = restored
+        first = last
+    assert part.alerts == whole.alerts
+    assert part.stage.snapshot() == whole.stage.snapshot()
+
+
+def canary_pack(stable, canary, first=0, release="v2"):
+    found = []
+    for index, (one, other) in enumerate(zip(stable, canary, strict=True)):
+        found.append(observation(first + 2 * index, float(one)))
+        found.append(msgspec.structs.replace(observation(first + 2 * index + 1, float(other)), canary=release))
+    return Pack("results", 0, first, first + len(found), {KEY: found})
+
+
+def test_a_worse_canary_is_said_once_and_is_to_be_rolled_back(bench):
+    outcomes = bench.apply(canary_pack(before(60), before(60, 2) - 0.03))
+    (alert,) = bench.alerts
+    assert (alert.name, alert.severity, alert.labels["verdict"]) == ("CanaryVerdict", "page", "worse")
+    assert alert.labels["release"] == "v2"
+    assert alert.figures["pairs"] < 40
+    (directive,) = outcomes.directives
+    assert (directive.directive, directive.target) == ("rollback_canary", "route-planning")
+    assert directive.expires_at > directive.issued_at
+    assert bench.stage.counters["canary", "worse"] == 1
+
+
+def test_a_canary_is_no_drift_of_what_is_in_production(bench):
+    bench.apply(samples(before(300)))
+    bench.apply(canary_pack(before(80, 3), np.full(80, 0.5), 300))
+    assert {alert.name for alert in bench.alerts} == {"CanaryVerdict"}
+    assert bench.stage.streams[KEY].total.n == 380
+
+
+def test_an_equal_canary_is_said_to_be_and_a_new_release_begins_anew(bench):
+    bench.apply(canary_pack(before(1500), before(1500, 2)))
+    assert [alert.labels["verdict"] for alert in bench.alerts] == ["equal"]
+    bench.apply(canary_pack(before(60), before(60, 2) + 0.03, 3000, "v3"))
+    assert [(alert.labels["release"], alert.labels["verdict"]) for alert in bench.alerts[1:]] == [("v3", "better")]
+
+
+def test_with_few_runs_nothing_is_said(bench):
+    bench.apply(canary_pack(before(4), before(4, 2) - 0.03))
+    assert not bench.alerts
+
+
+def test_waiting_times_are_watched_on_their_logarithm(catalog):
+    watches = {"queue_seconds": (Watch("gaussian", {"direction": "up"}, learn=200, transform="log"),)}
+    bench = Bench(msgspec.structs.replace(catalog, watches=watches))
+    waits = np.exp(np.random.default_rng(6).normal([1.0] * 400 + [2.0] * 60, 0.3))
+    found = [msgspec.structs.replace(observation(n, None), queue_seconds=float(w)) for n, w in enumerate([*waits, 0.0])]
+    bench.apply(Pack("results", 0, 0, len(found), {KEY: found}))
+    (alert,) = bench.alerts
+    assert (alert.name, alert.notes["direction"]) == ("QueuePileup", "up")
+    assert bench.stage.counters["refused", "queue_seconds"] == 1  # a wait of 0 has no logarithm
