@@ -64,6 +64,17 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("--bootstrap", help="Kafka brokers, host:port")
     create.add_argument("--json", action="store_true", help="print one JSON object")
 
+    again = _command(commands, "rebaseline", _rebaseline, "let a signal of a stream learn a new baseline; recorded")
+    for name, text in (
+        ("workload", "of the stream"),
+        ("backend", "of the stream"),
+        ("signal", "fidelity, error_rate, queue_seconds or execution_seconds"),
+        ("by", "who decides it"),
+        ("reason", "why; both are in the alert that records it"),
+    ):
+        again.add_argument(f"--{name}", required=True, help=text)
+    again.add_argument("--bootstrap", help="Kafka brokers, host:port")
+
     bench = commands.add_parser("bench", help="benchmarks, beside what they are compared with").add_subparsers(
         required=True
     )
@@ -72,6 +83,14 @@ def _parser() -> argparse.ArgumentParser:
     pipeline.add_argument("--repeats", type=int, default=5, help="rounds; medians count (default 5)")
     pipeline.add_argument("--open-runs", type=int, default=1_000_000, help="open runs to hold (default 1000000)")
     pipeline.add_argument("--json", action="store_true", help="print one JSON object")
+
+    laboratory = _command(bench, "detectors", _bench_detectors, "delay and false alarms of every detector")
+    laboratory.add_argument("--profile", choices=("fast", "full"), default="fast", help="fast ends within a minute")
+    laboratory.add_argument("--arl", type=_positive, default=10_000.0, help="nominal run length (default 10000)")
+    laboratory.add_argument("--seed", type=int, default=1, help="of everything random (default 1)")
+    laboratory.add_argument("--detector", action="append", default=[], help="measure only this one; may be repeated")
+    laboratory.add_argument("--plot", type=Path, metavar="FILE", help="draw delay against run length into an SVG file")
+    laboratory.add_argument("--json", action="store_true", help="print one JSON object")
 
     contract = _command(commands, "contract", _contract, "write JSON Schema and AsyncAPI of the contract")
     contract.add_argument("--check", action="store_true", help="only check that the files are current")
@@ -214,12 +233,42 @@ def _topics_create(options: argparse.Namespace) -> int:
     return 0
 
 
+def _rebaseline(options: argparse.Namespace) -> int:
+    from app.core.streams import Rebaseline
+    from app.rebaseline import rebaseline
+    from app.settings import load
+
+    asked = Rebaseline(options.workload, options.backend, options.signal, options.by, options.reason)
+    partition = asyncio.run(rebaseline(load(bootstrap=options.bootstrap), asked))
+    print(f"asked for a new baseline of {asked.signal}; recorded in partition {partition} of the samples")
+    return 0
+
+
 def _bench_pipeline(options: argparse.Namespace) -> int:
     from app.bench import pipeline
 
     report = pipeline.run(events=options.events, repeats=options.repeats, open_runs=options.open_runs, say=_progress)
     _progress("")
     print(json.dumps(report, allow_nan=False) if options.json else pipeline.table(report))
+    return 0
+
+
+def _bench_detectors(options: argparse.Namespace) -> int:
+    from app.bench import detectors
+
+    known = [*detectors.MEASURED, *detectors.RIVER]
+    for name in options.detector:
+        if name not in known:
+            raise SettingError(f"there is no detector {name!r}", f"choose of {', '.join(known)}")
+    report = detectors.run(
+        profile=options.profile, arl=options.arl, seed=options.seed, names=options.detector, say=_progress
+    )
+    if options.plot is not None:
+        measured = [name for name in detectors.MEASURED if not options.detector or name in options.detector]
+        profile = detectors.PROFILES[options.profile]
+        detectors.plot(list(detectors.curves(profile, options.seed, measured, _progress)), options.plot)
+    _progress("")
+    print(json.dumps(report, allow_nan=False) if options.json else detectors.table(report))
     return 0
 
 
