@@ -64,16 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("--bootstrap", help="Kafka brokers, host:port")
     create.add_argument("--json", action="store_true", help="print one JSON object")
 
-    again = _command(commands, "rebaseline", _rebaseline, "let a signal of a stream learn a new baseline; recorded")
-    for name, text in (
-        ("workload", "of the stream"),
-        ("backend", "of the stream"),
-        ("signal", "fidelity, error_rate, queue_seconds or execution_seconds"),
-        ("by", "who decides it"),
-        ("reason", "why; both are in the alert that records it"),
-    ):
-        again.add_argument(f"--{name}", required=True, help=text)
-    again.add_argument("--bootstrap", help="Kafka brokers, host:port")
+    _detection(commands)
 
     bench = commands.add_parser("bench", help="benchmarks, beside what they are compared with").add_subparsers(
         required=True
@@ -100,6 +91,28 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--bootstrap", help="Kafka brokers, host:port")
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
+
+
+def _detection(commands: Any) -> None:
+    """The commands about baselines."""
+    made = _command(commands, "baselines", _baselines, "baselines by simulation, as entries of policies/detectors.yaml")
+    made.add_argument("--workload", required=True, help="of the stream")
+    made.add_argument("--circuit", required=True, help="ghz-5, bernstein-vazirani-5 or qaoa-ring-4")
+    made.add_argument("--backend", required=True, help="a device whose calibration the simulators have")
+    made.add_argument("--shots", type=int, default=1_000, help="of a job (default 1000)")
+    made.add_argument("--jobs", type=int, default=2_000, help="that are simulated (default 2000)")
+    made.add_argument("--seed", type=int, default=1, help="of the simulation (default 1)")
+
+    again = _command(commands, "rebaseline", _rebaseline, "let a signal of a stream learn a new baseline; recorded")
+    for name, text in (
+        ("workload", "of the stream"),
+        ("backend", "of the stream"),
+        ("signal", "fidelity, error_rate, queue_seconds or execution_seconds"),
+        ("by", "who decides it"),
+        ("reason", "why; both are in the alert that records it"),
+    ):
+        again.add_argument(f"--{name}", required=True, help=text)
+    again.add_argument("--bootstrap", help="Kafka brokers, host:port")
 
 
 def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
@@ -230,6 +243,17 @@ def _topics_create(options: argparse.Namespace) -> int:
 
     outcome = asyncio.run(kafka.ensure_topics(load(bootstrap=options.bootstrap)))
     print(json.dumps(outcome) if options.json else "\n".join(f"{topic}: {how}" for topic, how in outcome.items()))
+    return 0
+
+
+def _baselines(options: argparse.Namespace) -> int:
+    from app.baselines import synthetic
+
+    found = synthetic(
+        options.workload, options.circuit, options.backend, shots=options.shots, jobs=options.jobs, seed=options.seed
+    )
+    for entry in found:
+        print(f"  - {json.dumps(entry)}")  # JSON is YAML
     return 0
 
 

@@ -1,10 +1,13 @@
 """Policy files: errors name file and key."""
 
+import json
 import shutil
 
 import pytest
 
+from app.baselines import synthetic
 from app.catalog import DEFAULT_DIRECTORY, load_catalog, load_policy
+from app.core.results import stream_key
 from app.errors import SettingError
 from simulators.physics import CIRCUITS, ideal
 
@@ -76,3 +79,28 @@ def test_the_revision_names_rules_and_data(policies):
 @pytest.mark.parametrize("name", CIRCUITS)
 def test_the_ideals_of_the_catalog_are_those_of_the_physics(catalog, name):
     assert dict(catalog.ideals[name].terms) == pytest.approx(ideal(name), abs=1e-12)
+
+
+def test_synthetic_baselines_can_be_put_into_the_file_and_are_what_is_then_simulated(policies):
+    made = list(synthetic("route-planning", "ghz-5", "ibm_fez", shots=1000, jobs=400, seed=1))
+    assert [entry["signal"] for entry in made] == ["fidelity", "error_rate"]
+    again = list(synthetic("route-planning", "ghz-5", "ibm_fez", shots=1000, jobs=400, seed=2))
+    for one, other in zip(made, again, strict=True):
+        assert one["location"] == pytest.approx(other["location"], rel=0.05)
+        assert one["spread"] == pytest.approx(other["spread"], rel=0.25)
+    change(policies / "detectors.yaml", "baselines: []", f"baselines: {json.dumps(made)}")
+    baselines = load_catalog(policies).baselines
+    key = stream_key("route-planning", "ibm_fez")
+    assert baselines[key, "fidelity"].kind == "synthetic"
+    assert baselines[key, "fidelity"].location == made[0]["location"]
+    with pytest.raises(SettingError, match="no circuit"):
+        list(synthetic("w", "no-such", "ibm_fez", shots=1000, jobs=400, seed=1))
+    with pytest.raises(SettingError, match="no calibration"):
+        list(synthetic("w", "ghz-5", "no-such", shots=1000, jobs=400, seed=1))
+
+
+def test_a_baseline_that_no_model_can_hold_is_refused(policies):
+    given = {"workload": "w", "backend": "b", "signal": "fidelity", "location": 1.5, "spread": 0.1, "kind": "catalog"}
+    change(policies / "detectors.yaml", "baselines: []", f"baselines: {json.dumps([{**given, 'source': 's'}])}")
+    with pytest.raises(SettingError, match="baselines"):
+        load_catalog(policies)
