@@ -9,7 +9,9 @@ from scipy.special import betaln
 from detectors.model import Floats, Moments, OfLocation, directed, ratio
 
 #: A proportion closer to 0 or 1 than this is taken as this: the law has no value at the ends.
-EDGE: Final = 1e-6
+EDGE: Final = 1e-4
+#: Below this spread a stream counts as constant.
+_CONSTANT: Final = 1e-5
 #: Unbiased estimates of a proportion may lie somewhat outside [0, 1]; what is further out is refused.
 OUTSIDE: Final = 0.25
 
@@ -23,7 +25,7 @@ class Beta(OfLocation):
     .. math:: \log L_k(x) = (a_k - a_0) \log x + (b_k - b_0) \log(1 - x) - \log B(a_k, b_k) + \log B(a_0, b_0).
 
     Baseline: (mean in (0, 1), standard deviation > 0). Shifts are in standard deviations. Observations in [0, 1]; what
-    is up to 0.25 outside (an unbiased estimate may be) counts as 1e-6 from the end, anything else is refused.
+    is up to 0.25 outside (an unbiased estimate may be) counts as 1e-4 from the end, anything else is refused.
 
     Parameters
     ----------
@@ -80,5 +82,12 @@ class Beta(OfLocation):
         return ratio(np.log(x) * coefficients[:, 0] + np.log1p(-x) * coefficients[:, 1] - coefficients[:, 2])
 
     def learned(self, moments: Moments) -> tuple[float, float]:
-        """Mean and standard deviation, kept off the ends."""
-        return min(max(moments.mean, 1e-4), 1 - 1e-4), max(moments.deviation, 1e-4)
+        """Mean and standard deviation; of a constant, one with which the constant itself is no evidence of change.
+
+        Near an end a wide Beta law is so skewed that its own mean speaks against it; a fifth of the way
+        is narrow enough.
+        """
+        mean = min(max(moments.mean, EDGE), 1 - EDGE)
+        if moments.deviation < _CONSTANT:
+            return mean, min(min(mean, 1 - mean) / 5, 1e-3)
+        return mean, moments.deviation

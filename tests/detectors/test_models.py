@@ -290,6 +290,22 @@ def test_a_constant_stream_at_its_baseline_is_quiet_and_can_be_learned(name):
     assert bank.baseline(0) is not None
 
 
+@pytest.mark.parametrize("name", ["beta", "betting", "gaussian", "variance"])
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_constant_at_an_end_is_learned_and_quiet_and_leaves_all_figures_finite(name, value):
+    bank = Bank(MODELS[name](), learn=50)
+    row = bank.add()
+    assert bank.run(row, np.full(5000, value), INFLOW) == []
+    assert np.isfinite(bank._mixture.state[row]).all()
+    assert bank.baseline(row) is not None
+
+
+@pytest.mark.parametrize("value", [0.3, 0.94, 0.999, 0.9999])
+def test_a_constant_fidelity_is_quiet_wherever_it_is(value):
+    bank = Bank(MODELS["beta"](), learn=50)
+    assert bank.run(bank.add(), np.full(5000, value), INFLOW) == []
+
+
 @pytest.mark.parametrize("name", ["gaussian", "beta", "beta_binomial", "bernoulli"])
 def test_the_promise_holds_for_streams_that_are_copies_of_each_other(name):
     """Expected false alarms are at most the inflow, however streams depend on each other: here they are one stream."""
