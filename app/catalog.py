@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -193,7 +194,7 @@ def _watches(path: Path, watches: dict[str, tuple[Watch, ...]]) -> dict[str, tup
             known: dict[str, Callable[..., object]] = {**MODELS, **REGISTRY}
             if watch.detector not in known:
                 raise _unusable(path, key, f"there is no detector {watch.detector!r}; there are {', '.join(known)}")
-            if watch.share <= 0 or watch.learn < 2:
+            if not 0 < watch.share < inf or watch.learn < 2:
                 raise _unusable(path, key, "share is above 0 and learn at least 2")
             try:
                 model = known[watch.detector](**watch.parameters)
@@ -205,7 +206,8 @@ def _watches(path: Path, watches: dict[str, tuple[Watch, ...]]) -> dict[str, tup
 
 
 def _promise(path: Path, promise: Promise) -> Promise:
-    if promise.false_alerts_per_week <= 0 or promise.cool_down_seconds <= 0 or not 0 < promise.collapse <= 1:
+    finite = 0 < promise.false_alerts_per_week < inf and 0 < promise.cool_down_seconds < inf
+    if not finite or not 0 < promise.collapse <= 1:
         raise _unusable(path, "promise", "its numbers are above 0, collapse at most 1")
     return promise
 

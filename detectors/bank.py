@@ -57,9 +57,9 @@ class Change(NamedTuple):
 
     `place` is that in the batch, `n` counts the stream's observations. `observations` is how long ago the change is
     estimated to have begun, `size` the mean since less the baseline's, with an interval that covers the truth in some
-    95 %. `evidence` is the e-value: how much better a change explains what was seen than none does, averaged over every
-    beginning since the last restart with the inflow as prior. `spent` is that inflow: the expected number of false
-    alarms since then.
+    95 % (less for counts with few shots). `evidence` says how much better a change explains what was seen than none
+    does, averaged over every beginning since the last restart with the inflow as prior: at a fixed moment an e-value.
+    `spent` is that inflow: the expected number of false alarms since then.
     """
 
     kind: Literal["alarm", "recovery"]

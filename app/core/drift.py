@@ -1,7 +1,7 @@
 """Drift (M10): every watched signal of every stream of a partition, and the promise about false alarms.
 
 The promise is the setting: at most so many false drift alerts a week over all streams together. Each stream gets its
-share of that as a rate, and each observation the rate times the time since the stream's last one as its *inflow*
+share of that as a rate, and each observation the rate times the time between the two before it as its *inflow*
 (`detectors.mixture`): the expected number of false alerts it may add. So thresholds follow the streams' own rates, and
 the sum over streams keeps the promise however they depend on each other (Dandapanthula, Ramdas 2025, arXiv
 2501.04130, e-d-Bonferroni, with the budget spread over time instead of observations).
@@ -62,11 +62,16 @@ class Offer(NamedTuple):
 
 
 class _Snapshot(Struct, array_like=True):
-    """A watch's state. `last` is when each stream was last heard of, `alarmed` when those that are out alarmed."""
+    """A watch's state.
+
+    `last` is when each stream was last heard of, `gaps` how long after the time before, `alarmed` when those that are
+    out alarmed.
+    """
 
     identity: str
     keys: list[str]
     last: list[float]
+    gaps: list[float]
     alarmed: dict[str, float]
     state: list[bytes]
 
@@ -108,6 +113,7 @@ class Modelled:
         self.bank = Bank(MODELS[watch.detector](**watch.parameters), learn=watch.learn)
         self._rows: dict[str, int] = {}
         self._last: list[float] = []
+        self._gaps: list[float] = []
         self._alarmed: dict[str, float] = {}
         self._waiting: list[tuple[int, tuple[float, ...], float, Offer]] = []
 
@@ -118,12 +124,12 @@ class Modelled:
         if row is None:
             row = self._rows[key] = self.bank.add(self._catalog.baselines.get((key, self.signal)))
             self._last.append(at)
-        silence = at - self._last[row]
-        if silence > 0:
+            self._gaps.append(0.0)
+        # The time between the two before this one: a long job takes long to come, so its own gap knows its value.
+        silence, since = self._gaps[row], at - self._last[row]
+        if since > 0:
             self._last[row] = at
-            silence = min(silence, _MAX_SILENCE_SECONDS)
-        else:
-            silence = 0.0
+        self._gaps[row] = min(max(since, 0.0), _MAX_SILENCE_SECONDS)
         self._waiting.append((row, values, self._rate / len(self._rows) * silence, offer))
 
     def flush(self, now: float) -> tuple[list[Found], int]:
@@ -185,7 +191,9 @@ class Modelled:
     def snapshot(self) -> _Snapshot:
         """The whole state."""
         name = identity(self.signal, self.watch)
-        return _Snapshot(name, list(self._rows), list(self._last), dict(self._alarmed), [self.bank.snapshot()])
+        return _Snapshot(
+            name, list(self._rows), list(self._last), list(self._gaps), dict(self._alarmed), [self.bank.snapshot()]
+        )
 
     def restore(self, state: _Snapshot) -> None:
         """Continue from a state.
@@ -197,7 +205,7 @@ class Modelled:
         """
         self.bank.restore(state.state[0])
         self._rows = {key: row for row, key in enumerate(state.keys)}
-        self._last, self._alarmed = list(state.last), dict(state.alarmed)
+        self._last, self._gaps, self._alarmed = list(state.last), list(state.gaps), dict(state.alarmed)
 
 
 class Unpromised:
@@ -240,7 +248,7 @@ class Unpromised:
     def snapshot(self) -> _Snapshot:
         """The whole state."""
         states = [detector.snapshot() for detector in self._detectors.values()]
-        return _Snapshot(identity(self.signal, self.watch), list(self._detectors), [], {}, states)
+        return _Snapshot(identity(self.signal, self.watch), list(self._detectors), [], [], {}, states)
 
     def restore(self, state: _Snapshot) -> None:
         """Continue from a state."""

@@ -37,6 +37,8 @@ def change(path, old, new):
         ("detectors.yaml", "detector: beta,", "detector: beta_binomial,", "watches.fidelity"),
         ("detectors.yaml", "learn: 200}", "learn: 1}", "watches.error_rate"),
         ("detectors.yaml", "false_alerts_per_week: 2", "false_alerts_per_week: 0", "promise"),
+        ("detectors.yaml", "false_alerts_per_week: 2", "false_alerts_per_week: .nan", "promise"),
+        ("detectors.yaml", "share: 2", "share: .nan", "watches.fidelity"),
         ("detectors.yaml", "collapse: 0.1", "collapse: low", "promise.collapse"),
         ("catalog.yaml", "workloads:", "workloads: [", "catalog.yaml"),
     ],

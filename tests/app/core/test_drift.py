@@ -156,10 +156,10 @@ def test_a_stream_that_is_silent_for_a_week_comes_back_with_no_larger_allowance_
     bench.apply(samples(before(300)))
     watch = next(watch for watch in bench.stage.drift.watches if watch.signal == "fidelity")
     spent = float(watch.bank._mixture.state[0, -1])
-    week = [observation(300 + 7 * 1440, 0.94)]
-    bench.apply(Pack("results", 0, 300, 301 + 7 * 1440, {KEY: week}))
+    week = [observation(300 + 7 * 1440, 0.94), observation(301 + 7 * 1440, 0.94)]
+    bench.apply(Pack("results", 0, 300, 302 + 7 * 1440, {KEY: week}))
     day = float(watch.bank._mixture.state[0, -1]) - spent
-    assert day == pytest.approx(86_400 * watch._rate)
+    assert day == pytest.approx((60 + 86_400) * watch._rate)
     assert not bench.alerts
 
 
