@@ -6,6 +6,7 @@ from app.core.decode import Reason
 from app.core.identity import bucket
 from app.core.outcomes import DeadLetter, Observation, Outcomes, Pack
 from app.core.records import Batch, Record
+from app.core.remembered import Remembered
 from app.core.sli import Counters
 
 _REMEMBERED: Final = 65_536
@@ -24,8 +25,7 @@ class Output:
         self.counters = Counters()
         self.outcomes = Outcomes()
         self.batch = Batch("", 0, 0, 0, ())
-        self._partitions = partitions
-        self._targets: dict[str, int] = {}
+        self._targets: Remembered[str, int] = Remembered(lambda key: bucket(key, partitions), _REMEMBERED)
         self._observations: dict[str, list[Observation]] = {}
 
     def begin(self, batch: Batch) -> None:
@@ -47,11 +47,7 @@ class Output:
 
     def pack(self, key: str) -> Pack:
         """The pack of this batch for the partition that a key of the streams lives in."""
-        target = self._targets.get(key)
-        if target is None:
-            if len(self._targets) >= _REMEMBERED:
-                self._targets.clear()
-            target = self._targets[key] = bucket(key, self._partitions)
+        target = self._targets[key]
         pack = self.outcomes.packs.get(target)
         if pack is None:
             batch = self.batch

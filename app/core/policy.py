@@ -13,6 +13,7 @@ import msgspec
 import regorus
 from msgspec import Struct
 
+from app.core.remembered import Remembered
 from app.core.run import Declared, Routing
 
 DECISION: Final = "data.qethics.decision"
@@ -96,7 +97,9 @@ class Policy:
         self._engine.add_data_json(encoded.decode())
         #: Names the rules and the data together; every violation carries it.
         self.revision = digest.hexdigest()[:16]
-        self._remembered: dict[tuple[Any, ...], Verdict] = {}
+        self._remembered: Remembered[tuple[Declared | None, Routing], Verdict] = Remembered(
+            lambda facts: self._evaluate(*facts), _REMEMBERED
+        )
 
     def judge(self, declared: Declared | None, routing: Routing) -> Verdict:
         """Judge sending a run somewhere.
@@ -109,14 +112,7 @@ class Policy:
         routing
             Where it was sent.
         """
-        key = (declared, routing)
-        verdict = self._remembered.get(key)
-        if verdict is None:
-            verdict = self._evaluate(declared, routing)
-            if len(self._remembered) >= _REMEMBERED:
-                self._remembered.clear()
-            self._remembered[key] = verdict
-        return verdict
+        return self._remembered[declared, routing]
 
     def _evaluate(self, declared: Declared | None, routing: Routing) -> Verdict:
         document = msgspec.json.encode(

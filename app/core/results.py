@@ -9,6 +9,7 @@ from app.core.evidence import BITS, mask
 from app.core.fidelity import Ideal
 from app.core.outcomes import Observation
 from app.core.output import Output
+from app.core.remembered import Remembered
 from app.core.run import Origin, Results, Run
 from app.core.shared import Shared
 
@@ -54,7 +55,7 @@ class Observer:
     def __init__(self, catalog: Catalog, output: Output) -> None:
         self._catalog = catalog
         self._output = output
-        self._keys: dict[tuple[str, str | None], str] = {}
+        self._keys = Remembered(self._key, _REMEMBERED)
 
     def observe(self, event: events.Result, at: float, offset: int) -> Observation:
         """The observation a result makes, handed on to the streams; `at` is the event's, in seconds since the epoch."""
@@ -81,19 +82,12 @@ class Observer:
             shots,
             (event.release or "canary") if event.canary else None,
         )
-        named = event.workload, event.backend
-        key = self._keys.get(named)
-        if key is None:
-            key = self._key(*named)
-        self._output.observe(key, observation)
+        self._output.observe(self._keys[event.workload, event.backend], observation)
         return observation
 
-    def _key(self, workload: str, backend: str | None) -> str:
-        if len(self._keys) >= _REMEMBERED:
-            self._keys.clear()
-        key = stream_key(self._catalog.workload(workload), self._catalog.backend(backend))
-        self._keys[workload, backend] = key
-        return key
+    def _key(self, named: tuple[str, str | None]) -> str:
+        workload, backend = named
+        return stream_key(self._catalog.workload(workload), self._catalog.backend(backend))
 
     def _ideal(self, event: events.Result) -> Ideal | None:
         if event.ideal is None:

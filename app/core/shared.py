@@ -3,6 +3,7 @@
 from typing import Any, Final, TypeVar, cast
 
 from app.core.evidence import mask
+from app.core.remembered import Remembered
 from app.core.run import Declared, Run, Subject, declared_values
 
 _T = TypeVar("_T")
@@ -10,27 +11,19 @@ _KEPT: Final = 65_536
 
 
 class Shared:
-    """Values that runs share. Bounded: when it is full it begins anew, which costs memory and changes nothing."""
+    """Values that runs share."""
 
     def __init__(self) -> None:
-        self._values: dict[Any, Any] = {}
-        self._declared: dict[Declared, tuple[Declared, int]] = {}
+        self._values: Remembered[Any, Any] = Remembered(lambda value: value, _KEPT)
+        self._declared = Remembered(_with_bits, _KEPT)
 
     def value(self, value: _T) -> _T:
         """The object that stands for all values equal to this one."""
-        if len(self._values) >= _KEPT:
-            self._values.clear()
-        return cast(_T, self._values.setdefault(value, value))
+        return cast(_T, self._values[value])
 
     def declared(self, declared: Declared) -> tuple[Declared, int]:
         """The object that stands for a declaration, and the bits of the fields it has."""
-        known = self._declared.get(declared)
-        if known is None:
-            if len(self._declared) >= _KEPT:
-                self._declared.clear()
-            present = mask(Declared.__struct_fields__, declared_values(declared))
-            known = self._declared[declared] = declared, present
-        return known
+        return self._declared[declared]
 
     def again(self, subject: Subject) -> None:
         """Let a run that was read back share what it says with the others."""
@@ -42,3 +35,7 @@ class Shared:
             subject.routing = self.value(subject.routing)
             if subject.results is not None:
                 subject.results.origin = self.value(subject.results.origin)
+
+
+def _with_bits(declared: Declared) -> tuple[Declared, int]:
+    return declared, mask(Declared.__struct_fields__, declared_values(declared))
