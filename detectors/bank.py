@@ -171,10 +171,6 @@ class Bank:
         """Whether a stream has alarmed and not returned."""
         return bool(self._table[row]["state"] == _OUT)
 
-    def observations(self, row: int) -> int:
-        """Observations that a stream has had."""
-        return int(self._table[row]["n"])
-
     def rearm(self, row: int) -> None:
         """Let a stream that is out alarm again."""
         if self.out(row):
@@ -231,13 +227,13 @@ class Bank:
     def _watch(self, places: Rows, rows: Rows, values: Floats, inflow: Floats, changes: list[Change]) -> None:
         """Observations of streams that have a baseline, turn by turn: in a turn no stream is twice."""
         coefficients = self._coefficients[rows]
+        ratios, observed = self.model.ratios(values, coefficients), self.model.observed(values, coefficients)
         order, ends = _turns(rows)
         if len(rows) < _MANY * len(ends):
-            self._watch_few(places, rows, values, inflow, changes)
+            self._watch_few(places, rows, ratios, observed, inflow, changes)
             return
         places, rows, inflow = places[order], rows[order], inflow[order]
-        tripled = triple(self.model.ratios(values, coefficients)[order])
-        observed = self.model.observed(values, coefficients)[order]
+        tripled, observed = triple(ratios[order]), observed[order]
         before = self._table["n"][rows]
         self._any_out = bool((self._table["state"][rows] == _OUT).any())
         first = 0
@@ -248,10 +244,10 @@ class Bank:
             first = last
         np.add.at(self._table["n"], rows, 1)
 
-    def _watch_few(self, places: Rows, rows: Rows, values: Floats, inflow: Floats, changes: list[Change]) -> None:
+    def _watch_few(
+        self, places: Rows, rows: Rows, ratios: Floats, observed: Floats, inflow: Floats, changes: list[Change]
+    ) -> None:
         """The same stream by stream, to the bit: with few streams a turn is too short for arrays."""
-        coefficients = self._coefficients[rows]
-        ratios, observed = self.model.ratios(values, coefficients), self.model.observed(values, coefficients)
         for row in dict.fromkeys(rows.tolist()):
             own = np.flatnonzero(rows == row)
             self._follow(row, places[own].tolist(), ratios[own], observed[own].tolist(), inflow[own].tolist(), changes)

@@ -3,12 +3,11 @@
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from detectors.model import Floats, Moments, OfLocation, directed, ratio
+from detectors.model import Floats, OfNormal, directed, ratio
 
 
-class Gaussian(OfLocation):
+class Gaussian(OfNormal):
     r"""Shift of the mean of :math:`N(\mu_0, \sigma_0^2)` by :math:`\delta_k \sigma_0`.
 
     .. math:: \log L_k(x) = \delta_k z - \delta_k^2 / 2, \qquad z = (x - \mu_0) / \sigma_0
@@ -51,11 +50,6 @@ class Gaussian(OfLocation):
     ) -> None:
         self.shifts, self.weights = directed(direction, sizes, main)
 
-    def accepts(self, values: Floats) -> NDArray[np.bool_]:
-        """All finite values."""
-        finite: NDArray[np.bool_] = np.isfinite(values[:, 0])
-        return finite
-
     def coefficients(self, baselines: Floats) -> Floats:
         """Slope and offset of log L_k as a function of x."""
         mean, spread = baselines[:, :1], baselines[:, 1:]
@@ -65,7 +59,3 @@ class Gaussian(OfLocation):
     def ratios(self, values: Floats, coefficients: Floats) -> Floats:
         """exp(slope * x - offset)."""
         return ratio(values * coefficients[:, 0] - coefficients[:, 1])
-
-    def learned(self, moments: Moments) -> tuple[float, float]:
-        """Mean and standard deviation; of a constant, a deviation of a thousandth of it."""
-        return moments.mean, max(moments.deviation, 1e-3 * abs(moments.mean), 1e-9)

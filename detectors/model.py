@@ -98,6 +98,19 @@ class OfLocation:
         return spread
 
 
+class OfNormal(OfLocation):
+    """What models of a normal value have in common; their baseline is (mean, standard deviation)."""
+
+    def accepts(self, values: Floats) -> NDArray[np.bool_]:
+        """All finite values."""
+        finite: NDArray[np.bool_] = np.isfinite(values[:, 0])
+        return finite
+
+    def learned(self, moments: Moments) -> tuple[float, float]:
+        """Mean and standard deviation; of a constant, a deviation of a thousandth of it."""
+        return moments.mean, max(moments.deviation, 1e-3 * abs(moments.mean), 1e-9)
+
+
 def share(values: Floats) -> Floats:
     """Observations as one number each: the value, or count / of."""
     return values[:, 0] if values.shape[1] == 1 else values[:, 0] / values[:, 1]

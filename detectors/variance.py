@@ -4,12 +4,11 @@ from math import sqrt
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from detectors.model import Floats, Moments, directed, ratio
+from detectors.model import Floats, OfNormal, directed, ratio
 
 
-class Variance:
+class Variance(OfNormal):
     r"""Growth of the spread of :math:`N(\mu_0, \sigma_0^2)` by the factor :math:`s_k = e^{\delta_k}`.
 
     .. math:: \log L_k(x) = -\delta_k + \frac{z^2}{2} (1 - e^{-2 \delta_k}), \qquad z = (x - \mu_0) / \sigma_0
@@ -42,17 +41,11 @@ class Variance:
     """
 
     name: Final = "variance"
-    columns: Final = 1
 
     def __init__(
         self, direction: str = "up", sizes: tuple[float, ...] = (0.15, 0.25, 0.4, 0.65, 1.0), main: float = 1.0
     ) -> None:
         self.shifts, self.weights = directed(direction, sizes, main)
-
-    def accepts(self, values: Floats) -> NDArray[np.bool_]:
-        """All finite values."""
-        finite: NDArray[np.bool_] = np.isfinite(values[:, 0])
-        return finite
 
     def coefficients(self, baselines: Floats) -> Floats:
         """Mean, slope in squared deviations, offset."""
@@ -63,10 +56,6 @@ class Variance:
     def ratios(self, values: Floats, coefficients: Floats) -> Floats:
         """exp(slope (x - mean)^2 - offset)."""
         return ratio(coefficients[:, 1] * (values - coefficients[:, 0]) ** 2 - coefficients[:, 2])
-
-    def learned(self, moments: Moments) -> tuple[float, float]:
-        """Mean and standard deviation; of a constant, a deviation of a thousandth of it."""
-        return moments.mean, max(moments.deviation, 1e-3 * abs(moments.mean), 1e-9)
 
     def observed(self, values: Floats, coefficients: Floats) -> Floats:
         """Squared deviations from the baseline's mean."""
