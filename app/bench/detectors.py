@@ -20,6 +20,7 @@ from scipy.stats import chi2
 import detectors
 from app.errors import EnvironmentFault
 from detectors.bank import Bank, Baseline
+from detectors.mixture import Rows
 from detectors.model import Floats
 
 Generator = np.random.Generator
@@ -186,6 +187,23 @@ class RunLength(NamedTuple):
     hazards: dict[int, float]
 
 
+def _low95(observations: int, alarms: int) -> float:
+    """The lower end of the 95 % interval of a run length, by the exact upper limit of a Poisson count."""
+    return float(observations / (0.5 * chi2.ppf(0.975, 2 * (alarms + 1))))
+
+
+def _begun(
+    make: Callable[[], Bank], signal: Signal, baseline: Baseline | None, inflow: float, streams: int, rng: Generator
+) -> tuple[Bank, Rows, Floats]:
+    """A bank whose streams all have a baseline, its rows, and the inflow of each."""
+    bank = make()
+    rows = np.array([bank.add(baseline) for _ in range(streams)])
+    inflows = np.full(streams, inflow)
+    while bank.baseline(0) is None:
+        bank.update(rows, signal.before(rng, streams), inflows)
+    return bank, rows, inflows
+
+
 AGES: Final = (100, 1_000, 20_000)
 
 
@@ -194,11 +212,7 @@ def run_length(
     longest: int, rng: Generator,
 ) -> RunLength:  # fmt: skip
     """Measure the run length in control, until so many alarms were seen or so many observations made."""
-    bank = make()
-    rows = np.array([bank.add(baseline) for _ in range(streams)])
-    inflows = np.full(streams, inflow)
-    while any(bank.baseline(row) is None for row in rows[:1]):
-        bank.update(rows, signal.before(rng, streams), inflows)
+    bank, rows, inflows = _begun(make, signal, baseline, inflow, streams, rng)
     age = np.zeros(streams)
     seen, made = 0, 0
     at_risk, fell = dict.fromkeys(AGES, 0), dict.fromkeys(AGES, 0)
@@ -218,9 +232,8 @@ def run_length(
             fell[middle] += int((near & fallen).sum())
         age[fallen] = 0
     mean = made / max(seen, 1)
-    low = made / (0.5 * chi2.ppf(0.975, 2 * (seen + 1)))
     hazards = {middle: fell[middle] / at_risk[middle] * mean for middle in AGES if at_risk[middle] > 2 * mean}
-    return RunLength(mean, float(low), seen, hazards)
+    return RunLength(mean, _low95(made, seen), seen, hazards)
 
 
 class Delay(NamedTuple):
@@ -237,11 +250,7 @@ def delay(
     streams: int, rng: Generator,
 ) -> Delay:  # fmt: skip
     """Measure the delay of a change after `IN_CONTROL` observations."""
-    bank = make()
-    rows = np.array([bank.add(baseline) for _ in range(streams)])
-    inflows = np.full(streams, inflow)
-    while bank.baseline(0) is None:
-        bank.update(rows, signal.before(rng, streams), inflows)
+    bank, rows, inflows = _begun(make, signal, baseline, inflow, streams, rng)
     waiting = np.ones(streams, dtype=bool)
     for _ in range(IN_CONTROL):
         for early in bank.update(rows, signal.before(rng, streams), inflows):
@@ -373,7 +382,7 @@ def microseconds_and_bytes(name: str, signal: Signal, streams: int = 10_000, rou
 RIVER: Final = {"adwin": ("fidelity", "rate"), "page_hinkley": ("fidelity", "rate"), "kswin": ("fidelity",)}
 
 
-def river_cells(profile: Profile, arl: float, seed: int, names: Sequence[str], say: Say) -> Iterator[dict[str, Any]]:
+def river_cells(profile: Profile, seed: int, names: Sequence[str], say: Say) -> Iterator[dict[str, Any]]:
     """The same cells of River's detectors with their defaults: one object a stream, no promise, nothing to set."""
     for name in names:
         for signal_name in RIVER[name]:
@@ -388,7 +397,6 @@ def river_cells(profile: Profile, arl: float, seed: int, names: Sequence[str], s
             began = time.perf_counter()
             alarms = sum(_fires(detector, value) for value in values)
             cost = (time.perf_counter() - began) / observations * 1e6
-            low = observations / (0.5 * chi2.ppf(0.975, 2 * (alarms + 1)))
             for change in signal.changes:
                 delays, early = [], 0
                 streams = max(profile.river_streams // (8 if name == "kswin" else 1), 4)
@@ -407,7 +415,7 @@ def river_cells(profile: Profile, arl: float, seed: int, names: Sequence[str], s
                     "baseline": "its own past",
                     "arl_nominal": None,
                     "arl_measured": observations / alarms if alarms else None,
-                    "arl_low95": float(low),
+                    "arl_low95": _low95(observations, alarms),
                     "arl_alarms": alarms,
                     "hazard": {},
                     "delay": float(np.mean(found)) if found else None,
@@ -447,7 +455,7 @@ def run(*, profile: str, arl: float, seed: int, names: Sequence[str], say: Say) 
     """
     chosen = [*MEASURED, *RIVER] if not names else list(names)
     found = list(cells(PROFILES[profile], arl, seed, [name for name in chosen if name in MEASURED], say))
-    found += river_cells(PROFILES[profile], arl, seed, [name for name in chosen if name in RIVER], say)
+    found += river_cells(PROFILES[profile], seed, [name for name in chosen if name in RIVER], say)
     return {"profile": profile, "seed": seed, "arl_nominal": arl, "cells": found}
 
 

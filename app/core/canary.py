@@ -1,11 +1,12 @@
 """A canary release against the stable one, on the streams of a partition."""
 
-from math import isfinite
+from math import isfinite, nan
 from typing import Final
 
 from msgspec import Struct, field
 
 from app.conventions import CANARY_ALERT, ROLLBACK_CANARY
+from app.core import drift
 from app.core.evidence import instant
 from app.core.identity import outcome_id
 from app.core.outcomes import Alert, Directive, Observation, Outcomes
@@ -52,10 +53,11 @@ class Canary(Struct, array_like=True):
 
 def reading(signal: str, observation: Observation) -> float | None:
     """A signal of an observation as a finite number of which more is better."""
-    value = observation.fidelity
-    if signal == "error_rate":
-        value = None if observation.errors is None or not observation.shots else -observation.errors / observation.shots
-    return value if value is not None and isfinite(value) else None
+    values = drift.reading(signal, observation)
+    value = nan if values is None else drift.as_one(values)
+    if not isfinite(value):
+        return None
+    return -value if signal == "error_rate" else value
 
 
 def say(

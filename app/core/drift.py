@@ -10,7 +10,7 @@ Detectors of River are objects, one a stream, and promise nothing.
 """
 
 from collections.abc import Sequence
-from math import isfinite, log
+from math import isfinite, log, nan
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -39,19 +39,6 @@ class Moment(NamedTuple):
     runs: list[str]
 
 
-class Found(NamedTuple):
-    """A change that a watch found: in which stream, at which observation. River's detectors give no `change`."""
-
-    key: str
-    watch: Watch
-    observation: Observation
-    moment: Moment
-    source: tuple[str, int]
-    value: float
-    change: Change | None
-    baseline: Baseline | None
-
-
 class Offer(NamedTuple):
     """An observation of a stream, where it is from and when it came."""
 
@@ -59,6 +46,16 @@ class Offer(NamedTuple):
     observation: Observation
     moment: Moment
     source: tuple[str, int]
+
+
+class Found(NamedTuple):
+    """A change that a watch found, and in what it was offered. River's detectors give no `change`."""
+
+    offer: Offer
+    watch: Watch
+    value: float
+    change: Change | None
+    baseline: Baseline | None
 
 
 class _Snapshot(Struct, array_like=True):
@@ -90,6 +87,14 @@ def reading(signal: str, observation: Observation) -> tuple[float, ...] | None:
         return float(observation.errors), float(observation.shots)
     value: float | None = getattr(observation, signal)
     return None if value is None else (value,)
+
+
+def as_one(values: tuple[float, ...]) -> float:
+    """A reading as one number: the value, or count / of; NaN of nothing."""
+    if len(values) == 1:
+        return values[0]
+    count, of = values
+    return count / of if of else nan
 
 
 class Modelled:
@@ -159,17 +164,15 @@ class Modelled:
                 self._alarmed[offer.key] = now
             else:
                 self._alarmed.pop(offer.key, None)
-            value = seen[0] if len(seen) == 1 else seen[0] / seen[1]
-            about = offer.key, self.watch, offer.observation, offer.moment, offer.source
-            found.append(Found(*about, value, change, self.bank.baseline(change.row)))
+            found.append(Found(offer, self.watch, as_one(seen), change, self.bank.baseline(change.row)))
         return found, refused
 
     def _shaped(self, values: tuple[float, ...]) -> tuple[float, ...]:
         if len(values) > self.bank.model.columns:  # a count offered to a model of proportions
-            values = (values[0] / values[1],) if values[1] else (float("nan"),)
+            values = (as_one(values),)
         if self.watch.transform == "log":
             # Waiting and running times are skewed, and change by factors.
-            return tuple(log(value) if value > 0 else float("nan") for value in values)
+            return tuple(log(value) if value > 0 else nan for value in values)
         return values
 
     def tick(self, now: float, cool_down_seconds: float) -> None:
@@ -220,7 +223,7 @@ class Unpromised:
 
     def offer(self, offer: Offer, values: tuple[float, ...]) -> None:
         """Take in an observation."""
-        value = values[0] if len(values) == 1 else values[0] / values[1]
+        value = as_one(values)
         if not isfinite(value):
             self._refused += 1
             return
@@ -229,8 +232,7 @@ class Unpromised:
             detector = self._detectors[offer.key] = REGISTRY[self.watch.detector](**self.watch.parameters)
         detector.update(value)
         if detector.drift_detected:
-            about = offer.key, self.watch, offer.observation, offer.moment, offer.source
-            self._found.append(Found(*about, value, None, None))
+            self._found.append(Found(offer, self.watch, value, None, None))
 
     def flush(self, now: float) -> tuple[list[Found], int]:
         """What was found since the last time."""
@@ -274,24 +276,14 @@ class Drift:
         self.watches = self._build()
 
     def _build(self) -> list[Modelled | Unpromised]:
-        promised = [
-            (signal, watch)
-            for signal, watches in self._catalog.watches.items()
-            for watch in watches
-            if watch.detector in MODELS
-        ]
+        watched = [(signal, watch) for signal, watches in self._catalog.watches.items() for watch in watches]
+        promised = [(signal, watch) for signal, watch in watched if watch.detector in MODELS]
         total = sum(watch.share for _, watch in promised)
         fleet = self._catalog.promise.false_alerts_per_week / _WEEK_SECONDS / self._partitions
-        built: list[Modelled | Unpromised] = [
-            Modelled(signal, watch, self._catalog, fleet * watch.share / total) for signal, watch in promised
+        return [
+            *(Modelled(signal, watch, self._catalog, fleet * watch.share / total) for signal, watch in promised),
+            *(Unpromised(signal, watch) for signal, watch in watched if watch.detector not in MODELS),
         ]
-        built += [
-            Unpromised(signal, watch)
-            for signal, watches in self._catalog.watches.items()
-            for watch in watches
-            if watch.detector not in MODELS
-        ]
-        return built
 
     def offer(self, offer: Offer) -> None:
         """Offer an observation to every watch."""

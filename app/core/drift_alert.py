@@ -49,10 +49,10 @@ class Epoch(Struct, array_like=True):
 
 def cause(found: Found) -> str:
     """``recalibration`` if the change began when the device was recalibrated, else ``drift``."""
-    began = found.moment.began
+    began = found.offer.moment.began
     if began is None or found.change is None:
         return "drift"
-    since = found.moment.number - began + 1
+    since = found.offer.moment.number - began + 1
     near = max(_NEAR_OBSERVATIONS, _NEAR_SHARE * since)
     return "recalibration" if since > 0 and abs(found.change.observations - since) <= near else "drift"
 
@@ -79,7 +79,8 @@ def drift_alert(signal: str, found: Found, labels: dict[str, str], promise: Prom
     promise
         What was promised.
     """
-    observation, change, baseline, moment = found.observation, found.change, found.baseline, found.moment
+    change, baseline = found.change, found.baseline
+    _, observation, moment, source = found.offer
     labels = {**labels, "signal": signal, "detector": found.watch.detector}
     name, severity = DRIFT_ALERTS[signal], "ticket"
     recovered = change is not None and change.kind == "recovery"
@@ -106,7 +107,7 @@ def drift_alert(signal: str, found: Found, labels: dict[str, str], promise: Prom
         notes["calibration_before"] = moment.before
     if moment.calibration is not None:
         notes["calibration"] = moment.calibration
-    place = (*found.source, observation.offset)
+    place = (*source, observation.offset)
     condition = outcome_id("condition", DRIFT_ALERTS[signal], *labels.values())
     where = f"{signal} of {labels['workload']} on {labels['backend']}"
     return Alert(

@@ -274,7 +274,7 @@ class StreamStage:
         for signal, count in refused.items():
             self.counters["refused", signal] += count
         for signal, one in found:
-            stream = self.streams[one.key]
+            stream = self.streams[one.offer.key]
             labels = {"workload": stream.workload, "backend": stream.backend}
             alert = drift_alert(signal, one, labels, self._catalog.promise)
             self._output.outcomes.alerts.append(alert)

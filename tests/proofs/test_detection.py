@@ -11,7 +11,9 @@ import pytest
 from detectors import MODELS, Bank, Baseline
 
 FULL = os.environ.get("PROVE") == "full"
-ONCE = pytest.mark.skipif(os.environ.get("QETHICS_TEST_BROKER") == "apache", reason="needs no broker; once is enough")
+pytestmark = pytest.mark.skipif(
+    os.environ.get("QETHICS_TEST_BROKER") == "apache", reason="needs no broker; once is enough"
+)
 #: Detector, change -> the longest mean delay at a nominal run length of 10,000. The fast profile has few streams, so it
 #: is held to the goal and three standard errors.
 GOALS = {
@@ -43,7 +45,6 @@ def report(tmp_path_factory):
     return json.loads(done.stdout)
 
 
-@ONCE
 def test_every_cell_has_every_figure(report):
     assert report["cells"]
     for cell in report["cells"]:
@@ -51,7 +52,6 @@ def test_every_cell_has_every_figure(report):
         assert {"delay", "missed", "oracle_delay", "lorden", "microseconds", "state_bytes"} <= set(cell)
 
 
-@ONCE
 def test_delays_are_within_the_goals(report):
     for cell in report["cells"]:
         goal = GOALS.get((cell["detector"], cell["change"]))
@@ -60,7 +60,6 @@ def test_delays_are_within_the_goals(report):
             assert cell["missed"] == 0
 
 
-@ONCE
 def test_parametric_models_are_within_a_third_of_the_oracle_and_keep_their_run_length(report):
     for cell in report["cells"]:
         if cell["detector"] in MODELS and cell["baseline"] == "known":
@@ -70,7 +69,6 @@ def test_parametric_models_are_within_a_third_of_the_oracle_and_keep_their_run_l
             assert cell["state_bytes"] <= 256
 
 
-@ONCE
 @pytest.mark.parametrize("variation", [0.02, 0.1, 0.2, 0.3])
 def test_counts_that_vary_between_jobs_keep_the_run_length(variation):
     rng = np.random.default_rng(7)
@@ -88,7 +86,6 @@ def test_counts_that_vary_between_jobs_keep_the_run_length(variation):
     assert alarms + 2 * alarms**0.5 <= streams * steps / nominal
 
 
-@ONCE
 def test_a_fleet_that_does_not_change_rings_no_more_than_was_promised():
     """10,000 streams, a job a minute, one week; 10 false alerts a week promised (bounded: 1,000 streams)."""
     streams, week, promised = 10_000 if FULL else 1_000, 7 * 24 * 60, 10.0
