@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.mixture import Mixture, Rows, triple
-from detectors.model import Floats, Model, Moments, share
+from detectors.model import Floats, Known, Model, Moments, share
 
 Kind = Literal["catalog", "synthetic", "learned"]
 KINDS: Final[tuple[Kind, ...]] = ("catalog", "synthetic", "learned")
 
-_LEARNING, _ARMED, _OUT = range(3)
+#: Learning its first baseline, armed while a learned one grows, armed, out.
+_LEARNING, _GROWING, _ARMED, _OUT = range(4)
 #: What is kept of a stream beside its evidence.
 _ROW: Final = np.dtype(
     [
@@ -24,18 +25,24 @@ _ROW: Final = np.dtype(
         #: Observations taken in, and those the baseline is from.
         ("n", "<u4"),
         ("learned", "<u4"),
-        #: The baseline; while it is learned, mean and sum of squared deviations.
+        #: The baseline; of a learned one mean, sum of squared deviations and mean of 1 / of.
         ("location", "<f8"),
         ("spread", "<f8"),
-        #: Sum of 1 / of, while learning.
-        ("inverse", "<f8"),
+        ("inverse", "<f4"),
+        #: What will be learned from next: how many, their sums of deviations from `location` and of the squares of
+        #: these, and the sum of 1 / of.
+        ("more", "<u4"),
+        ("sum", "<f8"),
+        ("squares", "<f8"),
+        ("inverses", "<f4"),
     ]
 )
-_VERSION: Final = 1
+_VERSION: Final = 2
 #: Half of the interval that an alarm gives for the size of a change, in standard errors. 1.96 would do if it were
 #: known when the change began; measured over changes of 0.5 to 4 standard deviations, that covers 80 to 86 %,
 #: this 93 to 96 %.
 _HALF_WIDTH: Final = 2.8
+_NEVER: Final = np.iinfo(np.int64).max
 #: With fewer streams in a turn than this, one after the other is faster.
 _MANY: Final = 6
 
@@ -87,26 +94,32 @@ class Bank:
     """Streams under one model.
 
     A stream learns its baseline (unless it was given one), is then armed, and after an alarm is *out* until the
-    reversed test finds it back at its baseline or `rearm` is called; so one change is one alarm. An observation costs
-    some microseconds in small batches and less than one in large ones; a stream about 220 bytes.
+    reversed test finds it back at its baseline or `rearm` is called; so one change is one alarm. A learned baseline
+    grows: whenever as many observations again have come it is learned anew from all of them, until `grow` are reached
+    or the stream alarms. An observation costs some microseconds in small batches and less than one in large ones; a
+    stream at most 256 bytes.
 
     Parameters
     ----------
     model
         What change looks like.
     learn
-        Observations a baseline is learned from, >= 2.
-    recovery_inflow
-        Inflow an observation of the reversed test, in (0, 1): the larger, the sooner a stream counts as returned.
+        Observations a baseline is first learned from, >= 2.
+    grow
+        Observations a baseline is at last learned from; `learn` or less means that it does not grow.
+    doubt
+        Probability, in (0, 0.5), that the truth is further from a learned baseline than is allowed for, on one side:
+        such a stream rings without a change. The smaller, the later changes are seen.
     """
 
-    def __init__(self, model: Model, *, learn: int = 500, recovery_inflow: float = 1e-3) -> None:
-        if learn < 2 or not 0 < recovery_inflow < 1:
-            raise ValueError(f"learn >= 2 and recovery_inflow in (0, 1), not {learn} and {recovery_inflow}")
+    def __init__(self, model: Model, *, learn: int = 500, grow: int = 0, doubt: float = 1e-3) -> None:
+        if learn < 2 or not 0 < doubt < 0.5:
+            raise ValueError(f"learn >= 2 and doubt in (0, 0.5), not {learn} and {doubt}")
         self.model = model
         self.rows = 0
         self._learn = learn
-        self._recovery_inflow = recovery_inflow
+        self._grow_to = max(grow, learn)
+        self._doubt = doubt
         self._mixture = Mixture(model.weights)
         self._table = np.zeros(0, dtype=_ROW)
         self._coefficients = np.zeros((0, 0, 0))
@@ -130,12 +143,21 @@ class Bank:
         self._prepare()
 
     def _prepare(self) -> None:
-        """Coefficients of all rows; a row without a baseline gets those of a harmless one."""
-        baselines = np.full((len(self._table), 2), 0.5)
-        ready = self._table["state"] != _LEARNING
-        for column, name in enumerate(("location", "spread")):
-            baselines[ready, column] = self._table[name][ready]
-        self._coefficients = self.model.coefficients(baselines)
+        """Coefficients of all rows that have a baseline."""
+        ready = np.flatnonzero(self._table["state"][: self.rows] != _LEARNING)
+        harmless = self.model.coefficients(Known.given(0.5, 0.25), self._doubt)
+        self._coefficients = np.zeros((len(self._table), *harmless.shape[1:]))
+        self._prepare_rows(ready)
+
+    def _prepare_rows(self, rows: Rows) -> None:
+        if not len(rows):
+            return
+        baselines = [self._held(row) for row in rows.tolist()]
+        learned = [baseline.observations or np.inf for baseline in baselines]
+        known = np.array([[each.location, each.spread] for each in baselines])
+        inverse = np.where(np.isinf(learned), 0.0, self._table["inverse"][rows])
+        columns = (known[:, 0], known[:, 1], np.array(learned), inverse)
+        self._coefficients[rows] = self.model.coefficients(Known(*(each[:, None] for each in columns)), self._doubt)
 
     def rebaseline(self, row: int, baseline: Baseline | None = None) -> None:
         """Hold a stream against another baseline from here on, or let it learn one anew.
@@ -143,29 +165,36 @@ class Bank:
         Raises
         ------
         ValueError
-            If the model cannot be prepared for the baseline.
+            If that cannot be a baseline under the model.
         """
+        if baseline is not None:
+            try:
+                self.model.check(baseline.location, baseline.spread)
+            except ValueError as error:
+                raise ValueError(f"{self.model.name}: {error}") from error
         self._mixture.restart(row)
+        n = self._table[row]["n"]
+        self._table[row] = np.zeros((), dtype=_ROW)
         entry = self._table[row]
+        entry["n"] = n
         if baseline is None:
-            entry["state"], entry["kind"], entry["learned"] = _LEARNING, KINDS.index("learned"), 0
-            entry["location"] = entry["spread"] = entry["inverse"] = 0.0
+            entry["state"], entry["kind"] = _LEARNING, KINDS.index("learned")
             return
-        with np.errstate(all="ignore"):
-            coefficients = self.model.coefficients(np.array([[baseline.location, baseline.spread]]))[0]
-        if not np.isfinite(coefficients).all():
-            raise ValueError(f"{self.model.name} cannot hold a stream against {baseline}")
-        self._coefficients[row] = coefficients
-        entry["state"], entry["kind"], entry["learned"] = _ARMED, KINDS.index(baseline.kind), baseline.observations
+        entry["state"], entry["kind"] = _ARMED, KINDS.index(baseline.kind)
         entry["location"], entry["spread"] = baseline.location, baseline.spread
+        self._prepare_rows(np.array([row]))
 
     def baseline(self, row: int) -> Baseline | None:
         """What a stream is held against; None while it learns."""
+        return None if self._table[row]["state"] == _LEARNING else self._held(row)
+
+    def _held(self, row: int) -> Baseline:
         entry = self._table[row]
-        if entry["state"] == _LEARNING:
-            return None
-        kind = KINDS[int(entry["kind"])]
-        return Baseline(float(entry["location"]), float(entry["spread"]), kind, int(entry["learned"]))
+        kind, learned = KINDS[int(entry["kind"])], int(entry["learned"])
+        location, spread = float(entry["location"]), float(entry["spread"])
+        if learned:
+            location, spread = self.model.learned(Moments(learned, location, spread, float(entry["inverse"])))
+        return Baseline(location, spread, kind, learned)
 
     def out(self, row: int) -> bool:
         """Whether a stream has alarmed and not returned."""
@@ -209,20 +238,84 @@ class Bank:
         Raises
         ------
         ValueError
-            If the model cannot judge one of the values (`Model.accepts`); nothing is then taken in.
+            If the model cannot judge one of the values (`Model.accepts`), or an inflow is negative or not finite;
+            nothing is then taken in.
         """
         if not self.model.accepts(values).all():
             raise ValueError(f"{self.model.name} cannot judge all of these values; see its `accepts`")
-        places = np.arange(len(rows))
-        learning = self._table["state"][rows] == _LEARNING
-        if learning.any():
-            taught = self._teach(rows, values, np.flatnonzero(learning))
-            places = places[~taught]
+        if not (inflow.min(initial=0.0) >= 0 and inflow.max(initial=0.0) < np.inf):
+            raise ValueError("an inflow is finite and not negative")
+        values = self.model.shaped(values)
         changes: list[Change] = []
-        if len(places):
-            self._watch(places, rows[places], values[places], inflow[places], changes)
+        places = np.arange(len(rows))
+        while len(places):
+            places = self._until_due(places, rows, values, inflow, changes)
         changes.sort(key=lambda change: change.place)
-        return changes
+        return [self._sized(change, values) for change in changes]
+
+    def _until_due(
+        self, places: Rows, rows: Rows, values: Floats, inflow: Floats, changes: list[Change]
+    ) -> Rows:  # fmt: skip
+        """Take in the observations of each stream until its baseline is to be learned anew; the places left over."""
+        here = rows[places]
+        states = self._table["state"][here]
+        growing = states <= _GROWING
+        left = places[:0]
+        if growing.any():
+            soon = _ranks(here) < self._due(here)
+            left, places, here = places[~soon], places[soon], here[soon]
+            states, growing = states[soon], growing[soon]
+        armed = states != _LEARNING
+        if armed.all():
+            self._watch(places, here, values[places], inflow[places], changes)
+        elif armed.any():
+            watched = places[armed]
+            self._watch(watched, here[armed], values[watched], inflow[watched], changes)
+        np.add.at(self._table["n"], here, 1)
+        if growing.any():
+            self._grow_baselines(here[growing], values[places[growing]])
+        return left
+
+    def _due(self, rows: Rows) -> NDArray[np.int64]:
+        """After how many observations the baseline of each stream is to be learned anew."""
+        table = self._table
+        learned, more = table["learned"][rows].astype(np.int64), table["more"][rows]
+        until = np.where(table["state"][rows] == _LEARNING, self._learn, np.minimum(2 * learned, self._grow_to))
+        due: NDArray[np.int64] = np.where(table["state"][rows] <= _GROWING, until - learned - more, _NEVER)
+        return due
+
+    def _grow_baselines(self, rows: Rows, values: Floats) -> None:
+        """Add up what baselines will be learned from, and learn those that are due."""
+        table, shares = self._table, share(values)
+        # The first value of a stream is what the others are counted from: sums of small numbers stay exact.
+        new = (table["state"][rows] == _LEARNING) & (table["more"][rows] == 0)
+        streams, first = np.unique(rows[new], return_index=True)
+        table["location"][streams] = shares[new][first]
+        # A stream that has just alarmed is growing no more.
+        still = table["state"][rows] <= _GROWING
+        rows, shares, values = rows[still], shares[still], values[still]
+        deviations = shares - table["location"][rows]
+        np.add.at(table["more"], rows, 1)
+        np.add.at(table["sum"], rows, deviations)
+        np.add.at(table["squares"], rows, deviations**2)
+        if self.model.columns == 2:
+            np.add.at(table["inverses"], rows, 1 / values[:, 1])
+        streams = np.unique(rows)
+        ready = streams[self._due(streams) == 0]
+        for row in ready.tolist():
+            self._learn_row(row)
+        self._prepare_rows(ready)
+
+    def _learn_row(self, row: int) -> None:
+        entry = self._table[row]
+        before, more = int(entry["learned"]), int(entry["more"])
+        n = before + more
+        step = float(entry["sum"]) / n
+        entry["location"] += step
+        entry["spread"] += max(float(entry["squares"]) - n * step**2, 0.0)
+        entry["inverse"] = (float(entry["inverse"]) * before + float(entry["inverses"])) / n
+        entry["learned"], entry["state"] = n, _GROWING if n < self._grow_to else _ARMED
+        entry["more"] = entry["sum"] = entry["squares"] = entry["inverses"] = 0
 
     def _watch(self, places: Rows, rows: Rows, values: Floats, inflow: Floats, changes: list[Change]) -> None:
         """Observations of streams that have a baseline, turn by turn: in a turn no stream is twice."""
@@ -242,7 +335,6 @@ class Bank:
             numbers = before[cut] + turn
             self._step(rows[cut], tripled[cut], observed[cut], inflow[cut], places[cut], numbers, changes)
             first = last
-        np.add.at(self._table["n"], rows, 1)
 
     def _watch_few(
         self, places: Rows, rows: Rows, ratios: Floats, observed: Floats, inflow: Floats, changes: list[Change]
@@ -258,12 +350,12 @@ class Bank:
     ) -> None:  # fmt: skip
         """The observations of one stream, from change to change."""
         entry, listed = self._table[row], ratios.tolist()
-        before, at = int(entry["n"]), 0
+        before, at = int(entry["n"]), 0  # `n` itself is counted in `_until_due`
         while at < len(places):
             if entry["state"] == _OUT:
                 lead = int(entry["lead"])
                 at, back = self._mixture.follow_back(
-                    row, listed, at, self._possible(np.array([lead]))[0].tolist(), self._recovery_inflow
+                    row, listed, at, self._possible(np.array([lead]))[0].tolist(), inflow
                 )
                 if back:
                     changes.append(self._recovery(row, places[at], before + at + 1, lead))
@@ -276,28 +368,6 @@ class Bank:
                     self._restart(row, _OUT)
                     entry["lead"] = lead
             at += 1
-        entry["n"] = before + len(places)
-
-    def _teach(self, rows: Rows, values: Floats, places: Rows) -> NDArray[np.bool_]:
-        """Learn from the first observations of streams without a baseline; which were used up by that."""
-        taught = np.zeros(len(rows), dtype=bool)
-        shares = share(values)
-        for place in places.tolist():
-            entry = self._table[rows[place]]
-            if entry["state"] != _LEARNING:
-                continue  # it has just learned enough
-            taught[place] = True
-            n, mean, value = int(entry["learned"]) + 1, float(entry["location"]), float(shares[place])
-            step = value - mean
-            mean += step / n
-            entry["location"], entry["learned"] = mean, n
-            entry["spread"] += step * (value - mean)
-            entry["inverse"] += 1 / values[place, -1] if self.model.columns == 2 else 0.0
-            entry["n"] += 1
-            if n >= self._learn:
-                moments = Moments(n, mean, float(entry["spread"]), float(entry["inverse"]) / n)
-                self.rebaseline(int(rows[place]), Baseline(*self.model.learned(moments), "learned", n))
-        return taught
 
     def _step(
         self, rows: Rows, tripled: Floats, observed: Floats, inflow: Floats, places: Rows, numbers: Rows,
@@ -306,7 +376,7 @@ class Bank:
         """One observation of each of some streams."""
         if self._any_out:
             out = self._table["state"][rows] == _OUT
-            self._await_return(rows[out], tripled[out], places[out], numbers[out], changes)
+            self._await_return(rows[out], tripled[out], inflow[out], places[out], numbers[out], changes)
             armed = ~out
             rows, tripled, observed = rows[armed], tripled[armed], observed[armed]
             inflow, places, numbers = inflow[armed], places[armed], numbers[armed]
@@ -323,32 +393,39 @@ class Bank:
 
     def _alarm(self, row: int, place: int, n: int, statistic: float) -> tuple[Change, int]:
         shares, age, mean, spent = self._mixture.posterior(row)
-        entry = self._table[row]
-        location, spread = float(entry["location"]), float(entry["spread"])
+        location, spread, *_ = self._held(row)
         shift = float((shares * self.model.shifts).sum())
         lead = int(np.abs(self.model.shifts - shift).argmin())
         size = self.model.effect(mean, location, spread)
-        half = _HALF_WIDTH * self.model.noise(location, spread) / sqrt(max(age, 1.0))
         evidence = statistic / spent if spent else float("inf")
-        change = Change(
-            "alarm", row, place, n, self._direction(lead), size, size - half, size + half, age, evidence, spent
-        )
-        return change, lead
+        return Change("alarm", row, place, n, self._direction(lead), size, size, size, age, evidence, spent), lead
+
+    def _sized(self, change: Change, values: Floats) -> Change:
+        """With the interval of its size: for that the size of the observation it was found in is needed."""
+        if change.kind == "recovery":
+            return change
+        baseline = self._held(change.row)
+        noise = self.model.noise(baseline.location, baseline.spread, float(values[change.place, -1]))
+        half = _HALF_WIDTH * noise * sqrt(1 / max(change.observations, 1.0) + 1 / (baseline.observations or np.inf))
+        return change._replace(low=change.size - half, high=change.size + half)
 
     def _direction(self, lead: int) -> Literal["up", "down"]:
         return "up" if self.model.shifts[lead] > 0 else "down"
 
-    def _await_return(self, rows: Rows, tripled: Floats, places: Rows, numbers: Rows, changes: list[Change]) -> None:
+    def _await_return(
+        self, rows: Rows, tripled: Floats, inflow: Floats, places: Rows, numbers: Rows, changes: list[Change]
+    ) -> None:
         """The reversed test: a stream is back when no alternative that may have been it explains it any more.
 
         For each, (r + a) / L is the statistic of its end, and the smallest of them counts, as one does not know which
-        it was: those on the same side, and at least half as far out as what alarmed.
+        it was: those on the same side, and at least half as far out as what alarmed. Its inflow is that of the
+        stream: a return that is none leads to another alarm, and so may be no more frequent than a false one.
         """
         if not len(rows):
             return
         table, mixture, shifts = self._table, self._mixture, self.model.shifts
         lead = table["lead"][rows]
-        back = mixture.step_back(rows, tripled[:, : len(shifts)], self._recovery_inflow)
+        back = mixture.step_back(rows, tripled[:, : len(shifts)], inflow)
         smallest = np.where(self._possible(lead), back, np.inf).min(axis=1)
         for hit in np.flatnonzero(smallest >= 1.0).tolist():
             row = int(rows[hit])
@@ -401,11 +478,24 @@ class Bank:
         self._prepare()
 
 
-def _turns(rows: Rows) -> tuple[Rows, list[int]]:
-    """An order of observations in turns, and where each turn ends; in a turn no stream is twice."""
+def _ranked(rows: Rows) -> tuple[Rows, Rows]:
+    """An order in which the observations of a stream are together, and in that order the rank of each in its stream."""
     order = np.argsort(rows, kind="stable")
     ordered = rows[order]
     first = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
     counts = np.diff(np.append(first, len(rows)))
-    rank = np.arange(len(rows)) - np.repeat(first, counts)
+    return order, np.arange(len(rows)) - np.repeat(first, counts)
+
+
+def _ranks(rows: Rows) -> Rows:
+    """How many observations of the same stream are before each."""
+    order, rank = _ranked(rows)
+    ranks = np.empty_like(rank)
+    ranks[order] = rank
+    return ranks
+
+
+def _turns(rows: Rows) -> tuple[Rows, list[int]]:
+    """An order of observations in turns, and where each turn ends; in a turn no stream is twice."""
+    order, rank = _ranked(rows)
     return order[np.argsort(rank, kind="stable")], np.cumsum(np.bincount(rank)).tolist()

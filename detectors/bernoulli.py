@@ -5,19 +5,20 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
+from scipy.special import betaincinv, expit, logit
 
-from detectors.model import Floats, Moments, OfLocation, directed, ratio
+from detectors.model import Floats, Known, Moments, OfLocation, beyond, directed, ratio
 
 
 class Bernoulli(OfLocation):
     r"""Shift of the log odds of a rate.
 
-    With :math:`\operatorname{logit} p_k = \operatorname{logit} p_0 + \delta_k`,
+    With :math:`\operatorname{logit} p_k = \operatorname{logit} p + \delta_k` and p_0 = p, or if p was learned its
+    confidence limit on the side of p_k,
 
-    .. math:: \log L_k(x) = \delta_k x + \log \frac{1 - p_k}{1 - p_0}, \qquad x \in \{0, 1\}.
+    .. math:: \log L_k(x) = x \log \frac{p_k}{p_0} + (1 - x) \log \frac{1 - p_k}{1 - p_0}, \qquad x \in \{0, 1\}.
 
-    Baseline: (rate in (0, 1), unused). Shifts are in log odds.
+    Baseline: (rate p in (0, 1), unused). Shifts are in log odds.
 
     Parameters
     ----------
@@ -60,11 +61,17 @@ class Bernoulli(OfLocation):
         taken: NDArray[np.bool_] = np.isin(values[:, 0], (0.0, 1.0))
         return taken
 
-    def coefficients(self, baselines: Floats) -> Floats:
+    def check(self, location: float, spread: float) -> None:
+        """A rate strictly between 0 and 1."""
+        if not 0 < location < 1:
+            raise ValueError(f"a baseline rate is between 0 and 1, not {location}")
+
+    def coefficients(self, known: Known, doubt: float) -> Floats:
         """Log ratio of a 1 and of a 0."""
-        rate = baselines[:, :1]
-        moved = expit(logit(rate) + self.shifts)
-        return np.stack([np.log(moved / rate), np.log((1 - moved) / (1 - rate))], axis=1)
+        moved = expit(logit(known.location) + self.shifts)
+        null = rate_limit(known.location, known.learned, self.shifts, doubt)
+        ratios = np.stack([np.log(moved / null), np.log((1 - moved) / (1 - null))], axis=1)
+        return np.where(beyond(moved, null, self.shifts)[:, None], ratios, -np.inf)
 
     def ratios(self, values: Floats, coefficients: Floats) -> Floats:
         """The ratio of a 1 or of a 0."""
@@ -74,6 +81,27 @@ class Bernoulli(OfLocation):
         """The rate, with half an event added to either side (Jeffreys), so that it is never 0 or 1."""
         return (moments.mean * moments.n + 0.5) / (moments.n + 1), 0.0
 
-    def noise(self, location: float, spread: float) -> float:
+    def noise(self, location: float, spread: float, size: float) -> float:
         """That of a yes or no."""
         return sqrt(location * (1 - location))
+
+
+def rate_limit(rate: Floats, trials: Floats, shifts: Floats, doubt: float) -> Floats:
+    """The confidence limit of a rate on the side of each shift; the rate itself where trials are infinite.
+
+    Exact for yes and no (Clopper, Pearson 1934, Biometrika 26, 404-413).
+
+    Parameters
+    ----------
+    rate, trials
+        What was seen, shape (m, 1).
+    shifts
+        Their signs are the sides, shape (K,).
+    doubt
+        The probability that the true rate is beyond the limit.
+    """
+    given = np.isinf(trials)
+    n = np.where(given, 1.0, trials)
+    upper = betaincinv(rate * n + 1, np.maximum((1 - rate) * n, 1e-3), 1 - doubt)
+    lower = betaincinv(np.maximum(rate * n, 1e-3), (1 - rate) * n + 1, doubt)
+    return np.where(given, rate, np.where(shifts > 0, upper, lower))

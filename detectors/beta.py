@@ -1,31 +1,35 @@
 """Change of the mean of a proportion, such as fidelity."""
 
+from math import sqrt
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import betaln
+from scipy.special import betainc, betaln
 
-from detectors.model import Floats, Moments, OfLocation, directed, ratio
+from detectors.model import Floats, Known, Moments, OfShare, beyond, directed, nearest_null, ratio
 
-#: A proportion closer to 0 or 1 than this is taken as this: the law has no value at the ends.
+#: Of a proportion closer to 0 or 1 than this only that is known: the law has no value at the ends.
 EDGE: Final = 1e-4
 #: Below this spread a stream counts as constant.
 _CONSTANT: Final = 1e-5
-#: Unbiased estimates of a proportion may lie somewhat outside [0, 1]; what is further out is refused.
-OUTSIDE: Final = 0.25
+#: a + b of the widest law that is taken: at 2 and a mean of 1/2 it is flat.
+_LEAST_PRECISION: Final = 2.0
 
 
-class Beta(OfLocation):
+class Beta(OfShare):
     r"""Shift of the mean of a Beta law whose precision stays.
 
-    With :math:`a_k = \mu_k \varphi`, :math:`b_k = (1 - \mu_k) \varphi`, :math:`\varphi = \mu_0 (1 - \mu_0) /
-    \sigma_0^2 - 1` and :math:`\mu_k = \mu_0 + \delta_k \sigma_0` (at most half way to 0 or 1),
+    With :math:`a_k = \mu_k \varphi`, :math:`b_k = (1 - \mu_k) \varphi`, :math:`\varphi = \mu (1 - \mu) /
+    \sigma^2 - 1`, :math:`\mu_k = \mu + \delta_k \sigma` (at most half way to 0 or 1, and two standard deviations from
+    it) and likewise :math:`\mu_0 = \mu`, or if the baseline was learned the mean towards :math:`\mu_k` that it leaves
+    possible,
 
     .. math:: \log L_k(x) = (a_k - a_0) \log x + (b_k - b_0) \log(1 - x) - \log B(a_k, b_k) + \log B(a_0, b_0).
 
+    Of an observation within 1e-4 of an end only that is taken in: L_k is then the quotient of the probabilities.
+
     Baseline: (mean in (0, 1), standard deviation > 0). Shifts are in standard deviations. Observations in [0, 1]; what
-    is up to 0.25 outside (an unbiased estimate may be) counts as 1e-4 from the end, anything else is refused.
+    is up to 0.25 outside (an unbiased estimate may be) counts as 0 or 1, anything else is refused.
 
     Parameters
     ----------
@@ -63,31 +67,64 @@ class Beta(OfLocation):
     ) -> None:
         self.shifts, self.weights = directed(direction, sizes, main)
 
-    def accepts(self, values: Floats) -> NDArray[np.bool_]:
-        """Finite values not further than 0.25 outside [0, 1]."""
-        x = values[:, 0]
-        return np.isfinite(x) & (x >= -OUTSIDE) & (x <= 1 + OUTSIDE)
+    def check(self, location: float, spread: float) -> None:
+        """A mean strictly between 0 and 1, and a standard deviation that is less than the way to the nearer end."""
+        nearer = min(location, 1 - location)
+        if not 0 < spread < min(nearer, sqrt(location * (1 - location) / (1 + _LEAST_PRECISION))):
+            raise ValueError(
+                f"a baseline is a mean m between 0 and 1 and a standard deviation below m, 1 - m and "
+                f"sqrt(m (1 - m) / 3), not {location} and {spread}; of a device nearer to its end watch the error rate"
+            )
 
-    def coefficients(self, baselines: Floats) -> Floats:
-        """a_k - a_0, b_k - b_0 and the difference of the log normalising constants."""
-        mean, spread = baselines[:, :1], baselines[:, 1:]
-        precision = np.maximum(mean * (1 - mean) / spread**2 - 1, 2.0)
-        moved = np.clip(mean + self.shifts * spread, mean / 2, (1 + mean) / 2)
-        a, b, a0, b0 = moved * precision, (1 - moved) * precision, mean * precision, (1 - mean) * precision
-        return np.stack([a - a0, b - b0, betaln(a, b) - betaln(a0, b0)], axis=1)
+    def coefficients(self, known: Known, doubt: float) -> Floats:
+        """a_k - a_0, b_k - b_0, the difference of the log normalising constants, and log L_k at 0 and at 1."""
+        spread = known.spread
+        # Nearer to an end than its own spread a law is J-shaped, and as likely a mass at the end that no Beta law fits.
+        # A mean taken one spread from the end is a null law further out than the truth, so the promise stays.
+        down = self.shifts < 0
+        mean = np.where(down, np.minimum(known.location, 1 - spread), np.maximum(known.location, spread))
+        precision = np.maximum(mean * (1 - mean) / spread**2 - 1, _LEAST_PRECISION)
+        skewness, kurtosis = _skewness_and_kurtosis(mean * precision, (1 - mean) * precision)
+        # A mean that errs to the long tail's side comes with a variance that errs upwards.
+        correlation = np.sign(self.shifts) * skewness / np.sqrt(kurtosis + 2)
+        null = nearest_null(self.shifts, known.margin(doubt), known.excess(doubt, kurtosis), correlation)
+        # And towards an end that is nearer than two spreads there is no change to look for.
+        low = np.minimum(mean, np.maximum(mean / 2, 2 * spread))
+        high = np.maximum(mean, 1 - np.maximum((1 - mean) / 2, 2 * spread))
+        moved, unmoved = (np.clip(mean + by * spread, low, high) for by in (self.shifts, null))
+        a, b, a0, b0 = moved * precision, (1 - moved) * precision, unmoved * precision, (1 - unmoved) * precision
+        constant = betaln(a, b) - betaln(a0, b0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ends = [
+                np.log(betainc(a, b, EDGE)) - np.log(betainc(a0, b0, EDGE)),
+                np.log(betainc(b, a, EDGE)) - np.log(betainc(b0, a0, EDGE)),
+            ]
+        # Where a probability is too small for a number, the density is as good.
+        near, far = np.log(EDGE), np.log1p(-EDGE)
+        densities = [(a - a0) * near + (b - b0) * far - constant, (a - a0) * far + (b - b0) * near - constant]
+        ends = [np.where(np.isfinite(end), end, density) for end, density in zip(ends, densities, strict=True)]
+        known_apart = beyond(moved, unmoved, self.shifts)
+        logs = [np.where(known_apart, constant, np.inf), *(np.where(known_apart, end, -np.inf) for end in ends)]
+        return np.stack([a - a0, b - b0, *logs], axis=1)
 
     def ratios(self, values: Floats, coefficients: Floats) -> Floats:
-        """exp((a_k - a_0) log x + (b_k - b_0) log(1 - x) - difference)."""
+        """exp((a_k - a_0) log x + (b_k - b_0) log(1 - x) - difference); at the ends what was prepared."""
         x = np.clip(values, EDGE, 1 - EDGE)
-        return ratio(np.log(x) * coefficients[:, 0] + np.log1p(-x) * coefficients[:, 1] - coefficients[:, 2])
+        exponent = np.log(x) * coefficients[:, 0] + np.log1p(-x) * coefficients[:, 1] - coefficients[:, 2]
+        for end, at_end in ((3, values[:, 0] <= EDGE), (4, values[:, 0] >= 1 - EDGE)):
+            if at_end.any():
+                exponent[at_end] = coefficients[at_end, end]
+        return ratio(exponent)
 
     def learned(self, moments: Moments) -> tuple[float, float]:
-        """Mean and standard deviation; of a constant, one with which the constant itself is no evidence of change.
-
-        Near an end a wide Beta law is so skewed that its own mean speaks against it; a fifth of the way
-        is narrow enough.
-        """
+        """Mean and standard deviation; of a constant, a deviation of one shot in a thousand."""
         mean = min(max(moments.mean, EDGE), 1 - EDGE)
-        if moments.deviation < _CONSTANT:
-            return mean, min(min(mean, 1 - mean) / 5, 1e-3)
-        return mean, moments.deviation
+        return mean, moments.deviation if moments.deviation >= _CONSTANT else 1e-3
+
+
+def _skewness_and_kurtosis(a: Floats, b: Floats) -> tuple[Floats, Floats]:
+    """Skewness and excess kurtosis of a Beta law (Johnson, Kotz, Balakrishnan 1995, volume 2, chapter 25)."""
+    total = a + b
+    skewness = 2 * (b - a) * np.sqrt(total + 1) / ((total + 2) * np.sqrt(a * b))
+    top = (a - b) ** 2 * (total + 1) - a * b * (total + 2)
+    return skewness, 6 * top / (a * b * (total + 2) * (total + 3))

@@ -6,15 +6,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaln, expit, logit
-from scipy.stats import chi2
 
-from detectors.model import Floats, Moments, OfLocation, directed, ratio
+from detectors.bernoulli import rate_limit
+from detectors.model import Floats, Known, Moments, OfLocation, beyond, directed, ratio
 
 #: The least variation between jobs that is ever assumed, as a share of the rate. Devices differ from job to job by far
 #: more; a binomial law (none) gives 89 observations between false alarms where 10,000 were asked for.
 LEAST_VARIATION: Final = 0.02
-#: A learned variation is taken at its upper confidence limit: too little would ring, too much only waits.
-_CONFIDENCE: Final = 0.90
 
 
 class BetaBinomial(OfLocation):
@@ -25,11 +23,11 @@ class BetaBinomial(OfLocation):
 
     .. math:: P(y) = \binom{n}{y} \frac{B(y + \alpha, n - y + \beta)}{B(\alpha, \beta)}.
 
-    L_k is the quotient of this at :math:`\operatorname{logit} p_k = \operatorname{logit} p_0 + \delta_k` and at p_0;
-    c stays.
+    L_k is the quotient of this at :math:`\operatorname{logit} p_k = \operatorname{logit} p + \delta_k` and at p_0 = p;
+    c stays. Of a learned baseline p_0 is the confidence limit on the side of p_k, and c its upper one.
 
-    Baseline: (rate in (0, 1), coefficient of variation >= 0.02). Shifts are in log odds. Observations are (y, n) with
-    0 <= y <= n, n >= 1.
+    Baseline: (rate p in (0, 1), coefficient of variation c >= 0; below 0.02 it counts as that). Shifts are in log odds.
+    Observations are (y, n) with 0 <= y <= n, n >= 1.
 
     Parameters
     ----------
@@ -69,6 +67,7 @@ class BetaBinomial(OfLocation):
         main: float = 1.0,
     ) -> None:
         self.shifts, self.weights = directed(direction, sizes, main)
+        self._one_sided = bool((self.shifts > 0).all() or (self.shifts < 0).all())
 
     def accepts(self, values: Floats) -> NDArray[np.bool_]:
         """Whole counts with 0 <= y <= n and n >= 1."""
@@ -77,35 +76,54 @@ class BetaBinomial(OfLocation):
         taken: NDArray[np.bool_] = whole & (y >= 0) & (n >= 1) & (y <= n)
         return taken
 
-    def coefficients(self, baselines: Floats) -> Floats:
+    def check(self, location: float, spread: float) -> None:
+        """A rate strictly between 0 and 1, and a variation that a rate can have."""
+        if not 0 < location < 1 or not 0 <= spread**2 < (1 - location) / location:
+            raise ValueError(
+                f"a baseline is a rate p between 0 and 1 and a variation below sqrt((1 - p) / p), not {location} and "
+                f"{spread}"
+            )
+
+    def coefficients(self, known: Known, doubt: float) -> Floats:
         """alpha_k, beta_k, alpha_0, beta_0 and the difference of the log normalising constants."""
-        rate, variation = baselines[:, :1], np.maximum(baselines[:, 1:], LEAST_VARIATION)
+        rate, variation = known.location, np.maximum(known.spread, LEAST_VARIATION)
+        counting = rate * (1 - rate) * known.inverse_size
+        between = (variation * rate) ** 2 * (1 - known.inverse_size)
+        one = counting + between
+        # As many yes and no as would tell the rate as well as the learned jobs did.
+        trials = known.learned * rate * (1 - rate) / np.maximum(one, 1e-300)
+        null = rate_limit(rate, trials, self.shifts, doubt)
+        # Few errors a job are as skewed as Poisson counts.
+        kurtosis = 6 * variation**2 + known.inverse_size / rate
+        more = np.maximum(one * (1 + known.excess(doubt, kurtosis)) - counting, between)
+        variation = np.sqrt(more / (1 - known.inverse_size)) / rate
         moved = expit(logit(rate) + self.shifts)
         alpha, beta = _shape(moved, variation)
-        alpha0, beta0 = (np.broadcast_to(each, alpha.shape) for each in _shape(rate, variation))
-        return np.stack([alpha, beta, alpha0, beta0, betaln(alpha, beta) - betaln(alpha0, beta0)], axis=1)
+        alpha0, beta0 = _shape(null, variation)
+        constant = betaln(alpha, beta) - betaln(alpha0, beta0)
+        constant = np.where(beyond(moved, null, self.shifts), constant, np.inf)
+        return np.stack([alpha, beta, alpha0, beta0, constant], axis=1)
 
     def ratios(self, values: Floats, coefficients: Floats) -> Floats:
         """Quotient of the two laws at (y, n)."""
         y, rest = values[:, :1], values[:, 1:] - values[:, :1]
         alpha, beta, alpha0, beta0, constant = (coefficients[:, index] for index in range(5))
-        null = betaln(y + alpha0[:, :1], rest + beta0[:, :1])
+        if self._one_sided:
+            alpha0, beta0 = alpha0[:, :1], beta0[:, :1]
+        null = betaln(y + alpha0, rest + beta0)
         return ratio(betaln(y + alpha, rest + beta) - null - constant)
 
     def learned(self, moments: Moments) -> tuple[float, float]:
-        """Rate and variation by moments, the variance at its 90 % upper limit, less what counting alone adds."""
-        rate = min(max(moments.mean, 1e-6), 1 - 1e-6)
-        if moments.n < 2:
-            return rate, 1.0
-        degrees = moments.n - 1
-        variance = moments.squares / float(chi2.ppf(1 - _CONFIDENCE, degrees))
+        """Rate (Jeffreys, so that it is never 0 or 1) and variation: the variance less what counting alone adds."""
+        shots = moments.n / moments.inverse_size
+        rate = (moments.mean * shots + 0.5) / (shots + 1)
         counting = rate * (1 - rate) * moments.inverse_size
-        between = max(variance - counting, 0.0) / max(1 - moments.inverse_size, 1e-9)
+        between = max(moments.variance - counting, 0.0) / max(1 - moments.inverse_size, 1e-9)
         return rate, max(sqrt(between) / rate, LEAST_VARIATION)
 
-    def noise(self, location: float, spread: float) -> float:
-        """Variation between jobs; what counting adds is small beside it at a thousand shots."""
-        return location * spread
+    def noise(self, location: float, spread: float, size: float) -> float:
+        """Variation between jobs, and of counting."""
+        return sqrt((location * spread) ** 2 + location * (1 - location) / size)
 
 
 def _shape(rate: Floats, variation: Floats) -> tuple[Floats, Floats]:

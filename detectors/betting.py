@@ -4,15 +4,13 @@ from math import sqrt
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from detectors.model import Floats, Moments, OfLocation, directed
+from detectors.model import Floats, Known, Moments, OfShare, directed
 
-#: One-sided normal quantile of the confidence at which a learned mean is taken on its cautious side (99.9 %).
-_CAUTION: Final = 3.09
+_EDGE: Final = 1e-6
 
 
-class Betting(OfLocation):
+class Betting(OfShare):
     r"""Bets against the null hypothesis that the mean of observations in [0, 1] is at least (at most) m_0.
 
     .. math:: L_k(x) = 1 + \lambda_k (m_0 - x), \qquad 0 < \lambda_k \le 1 / (1 - m_0),
@@ -21,8 +19,10 @@ class Betting(OfLocation):
     law of x and however it depends on the past, so this is the honest form while a baseline is only learned; it pays
     for it in delay.
 
-    Baseline: (m_0 in (0, 1), unused). A learned m_0 is moved to the cautious side by its own uncertainty. `shifts` are
-    shares of the largest bet, signed.
+    Baseline: (m_0 in (0, 1), unused). A learned m_0 is moved, for each side, to its confidence limit (Student's, for
+    which the learned observations must be independent, and enough that their mean is about normal). Observations are
+    cut to [0, 1], and a given m_0 must be the mean of observations so cut. `shifts` are shares of the largest bet,
+    signed.
 
     Parameters
     ----------
@@ -62,27 +62,26 @@ class Betting(OfLocation):
             raise ValueError(f"a bet is a share of the largest one, in (0, 1], not {max(sizes)}")
         self.shifts, self.weights = directed(direction, sizes, main)
 
-    def accepts(self, values: Floats) -> NDArray[np.bool_]:
-        """Values in [0, 1]: outside, a bet could lose more than there is."""
-        x = values[:, 0]
-        return (x >= 0) & (x <= 1)
+    def check(self, location: float, spread: float) -> None:
+        """A mean strictly between 0 and 1."""
+        if not 0 < location < 1:
+            raise ValueError(f"a baseline mean is between 0 and 1, not {location}")
 
-    def coefficients(self, baselines: Floats) -> Floats:
+    def coefficients(self, known: Known, doubt: float) -> Floats:
         """m_0 and lambda_k, negative for a fall."""
-        mean = baselines[:, :1]
+        mean = known.location + np.sign(self.shifts) * known.margin(doubt) * known.spread
+        mean = np.clip(mean, _EDGE, 1 - _EDGE)
         largest = np.where(self.shifts < 0, 1 / (1 - mean), 1 / mean)
-        return np.stack([np.broadcast_to(mean, largest.shape), self.shifts * largest], axis=1)
+        return np.stack([mean, self.shifts * largest], axis=1)
 
     def ratios(self, values: Floats, coefficients: Floats) -> Floats:
         """1 + lambda_k (x - m_0)."""
         return np.maximum(1 + coefficients[:, 1] * (values - coefficients[:, 0]), 0.0)
 
     def learned(self, moments: Moments) -> tuple[float, float]:
-        """The mean at the confidence limit on the side where it bets more carefully."""
-        caution = _CAUTION * moments.deviation / sqrt(max(moments.n, 1))
-        side = -1 if self.shifts[0] < 0 else 1
-        return min(max(moments.mean + side * caution, 1e-6), 1 - 1e-6), 0.0
+        """The mean, and the standard deviation for its confidence limits."""
+        return min(max(moments.mean, _EDGE), 1 - _EDGE), moments.deviation
 
-    def noise(self, location: float, spread: float) -> float:
+    def noise(self, location: float, spread: float, size: float) -> float:
         """The most that a value in [0, 1] can have around its mean: nothing else is assumed."""
         return sqrt(location * (1 - location))

@@ -4,13 +4,15 @@ from typing import Final
 
 import numpy as np
 
-from detectors.model import Floats, OfNormal, directed, ratio
+from detectors.model import Floats, Known, OfNormal, beyond, directed, nearest_null, ratio
 
 
 class Gaussian(OfNormal):
     r"""Shift of the mean of :math:`N(\mu_0, \sigma_0^2)` by :math:`\delta_k \sigma_0`.
 
-    .. math:: \log L_k(x) = \delta_k z - \delta_k^2 / 2, \qquad z = (x - \mu_0) / \sigma_0
+    .. math:: \log L_k(x) = (\delta_k - \epsilon_k) z - (\delta_k^2 - \epsilon_k^2) / 2,
+
+    with :math:`z = (x - \mu_0) / \sigma_0`, and :math:`\epsilon_k = 0` for a baseline that is given.
 
     Baseline: (mean, standard deviation > 0). Shifts are in standard deviations.
 
@@ -50,11 +52,12 @@ class Gaussian(OfNormal):
     ) -> None:
         self.shifts, self.weights = directed(direction, sizes, main)
 
-    def coefficients(self, baselines: Floats) -> Floats:
+    def coefficients(self, known: Known, doubt: float) -> Floats:
         """Slope and offset of log L_k as a function of x."""
-        mean, spread = baselines[:, :1], baselines[:, 1:]
-        slope = self.shifts / spread
-        return np.stack([slope, slope * mean + 0.5 * self.shifts**2], axis=1)
+        null = nearest_null(self.shifts, known.margin(doubt), known.excess(doubt))
+        slope = (self.shifts - null) / known.spread
+        offset = slope * known.location + 0.5 * (self.shifts**2 - null**2)
+        return np.stack([slope, np.where(beyond(self.shifts, null, self.shifts), offset, np.inf)], axis=1)
 
     def ratios(self, values: Floats, coefficients: Floats) -> Floats:
         """exp(slope * x - offset)."""

@@ -127,15 +127,20 @@ class Mixture:
         """Forget the past of a stream."""
         self.state[row] = 0.0
 
-    def step_back(self, rows: Rows, ratios: Floats, inflow: float) -> Floats:
+    def step_back(self, rows: Rows, ratios: Floats, inflow: Floats) -> Floats:
         """The reversed test for some streams: r = (r + inflow) / L in the place of R; shape (n, K)."""
         k = len(self.weights)
-        back = np.minimum((self.state[rows, :k] + inflow) / np.maximum(ratios, _LEAST_RATIO), _MOST)
+        back = np.minimum((self.state[rows, :k] + inflow[:, None]) / np.maximum(ratios, _LEAST_RATIO), _MOST)
         self.state[rows, :k] = back
         return back
 
     def follow_back(
-        self, row: int, ratios: Sequence[Sequence[float]], first: int, possible: Sequence[bool], inflow: float
+        self,
+        row: int,
+        ratios: Sequence[Sequence[float]],
+        first: int,
+        possible: Sequence[bool],
+        inflow: Sequence[float],
     ) -> tuple[int, bool]:
         """As `step_back`, to the bit, for one stream from `first` on, until the smallest of the possible reaches 1.
 
@@ -147,7 +152,8 @@ class Mixture:
         back = self.state[row, :k].tolist()
         place, found = len(ratios), False
         for at in range(first, len(ratios)):
-            back = [min((r + inflow) / max(by, _LEAST_RATIO), _MOST) for r, by in zip(back, ratios[at], strict=True)]
+            more = inflow[at]
+            back = [min((r + more) / max(by, _LEAST_RATIO), _MOST) for r, by in zip(back, ratios[at], strict=True)]
             if min(r for r, may in zip(back, possible, strict=True) if may) >= 1.0:
                 place, found = at, True
                 break

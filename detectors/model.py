@@ -5,11 +5,16 @@ from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import chdtri, stdtrit
 
 Floats = NDArray[np.float64]
 
 #: Likelihood ratios are cut at exp of this, which keeps them valid (a smaller one is still an e-value) and finite.
 _MAX_EXPONENT: Final = 50.0
+#: Unbiased estimates of a proportion may lie this far outside [0, 1]; what is further out is refused.
+_OUTSIDE: Final = 0.25
+#: Beyond this a value's square would not be finite.
+_LARGEST: Final = 1e150
 
 
 class Moments(NamedTuple):
@@ -35,11 +40,55 @@ class Moments(NamedTuple):
         return sqrt(self.variance)
 
 
+class Known(NamedTuple):
+    """Baselines of m streams, and what they rest on: each of shape (m, 1).
+
+    `learned` is the number of observations a baseline was learned from, infinite where it was given; `inverse_size`
+    as in `Moments`.
+    """
+
+    location: Floats
+    spread: Floats
+    learned: Floats
+    inverse_size: Floats
+
+    @classmethod
+    def given(cls, location: float, spread: float) -> "Known":
+        """One baseline that was not learned."""
+        return cls(*(np.array([[number]]) for number in (location, spread, np.inf, 0.0)))
+
+    def margin(self, doubt: float) -> Floats:
+        """How far the true mean may be from a learned one with probability `doubt` on a side, in deviations.
+
+        The limit by Student's law (1908); 0 where the baseline was given.
+        """
+        given = np.isinf(self.learned)
+        n = np.where(given, 2.0, np.maximum(self.learned, 2.0))
+        return np.where(given, 0.0, -stdtrit(n - 1, doubt) / np.sqrt(n))
+
+    def excess(self, doubt: float, kurtosis: Floats | float = 0.0) -> Floats:
+        """By what share the true variance may exceed a learned one with probability `doubt`; 0 where it was given.
+
+        The limit by the chi-squared law, with as many degrees of freedom as give the variance of a sample variance
+        from a law with that excess kurtosis (Satterthwaite 1946).
+        """
+        given = np.isinf(self.learned)
+        n = np.where(given, 2.0, np.maximum(self.learned, 2.0))
+        degrees = 2 / (2 / (n - 1) + np.maximum(kurtosis, 0.0) / n)
+        return np.where(given, 0.0, degrees / chdtri(degrees, 1 - doubt) - 1)
+
+
 class Model(Protocol):
     """One kind of change in one kind of observation. Vectorised over streams; it keeps nothing of its own.
 
     A baseline is (location, spread): two numbers whose meaning the model states. `shifts` are the sizes of the
     alternatives, signed, in the unit the model states; `weights` their prior shares.
+
+    A learned baseline is never quite right, and the error stays: a promise that took it for the truth would be broken
+    by every stream whose mean was learned too high. So an alternative is held against the null law *nearest to it*
+    that what was learned leaves possible, up to `doubt`: that is the least favourable one (for the exponential
+    families here: Grunwald, de Heide, Koolen 2024, JRSS B 86, 1091-1128), and every other has a smaller mean ratio. An
+    alternative that is no further out than that null law cannot be told from it, and its ratio is 0.
     """
 
     @property
@@ -61,8 +110,14 @@ class Model(Protocol):
     def accepts(self, values: Floats) -> NDArray[np.bool_]:
         """Which of the observations, shape (n, columns), the model can judge."""
 
-    def coefficients(self, baselines: Floats) -> Floats:
-        """What depends on the baselines, shape (m, 2), alone; shape (m, C, K)."""
+    def shaped(self, values: Floats) -> Floats:
+        """Observations as they are learned from and judged."""
+
+    def check(self, location: float, spread: float) -> None:
+        """Raise ValueError if that cannot be a baseline."""
+
+    def coefficients(self, known: Known, doubt: float) -> Floats:
+        """What depends on the baselines alone; shape (m, C, K)."""
 
     def ratios(self, values: Floats, coefficients: Floats) -> Floats:
         """Likelihood ratios of observations, shape (n, columns), with coefficients (n, C, K); shape (n, K)."""
@@ -76,14 +131,18 @@ class Model(Protocol):
     def effect(self, mean: float, location: float, spread: float) -> float:
         """The size of a change, from the average of `observed` since."""
 
-    def noise(self, location: float, spread: float) -> float:
-        """Standard error of `effect` from one observation, under a baseline."""
+    def noise(self, location: float, spread: float, size: float) -> float:
+        """Standard error of `effect` from one observation, of (count, of) with `size` = of, under a baseline."""
 
 
 class OfLocation:
     """What models have in common whose change is one of location."""
 
     columns = 1
+
+    def shaped(self, values: Floats) -> Floats:
+        """As they are."""
+        return values
 
     def observed(self, values: Floats, coefficients: Floats) -> Floats:
         """The value; of (count, of) their quotient."""
@@ -93,18 +152,37 @@ class OfLocation:
         """The mean less the baseline's."""
         return mean - location
 
-    def noise(self, location: float, spread: float) -> float:
+    def noise(self, location: float, spread: float, size: float) -> float:
         """The baseline's spread."""
         return spread
+
+
+class OfShare(OfLocation):
+    """What models of a proportion have in common: estimates of one may lie somewhat outside [0, 1]."""
+
+    def accepts(self, values: Floats) -> NDArray[np.bool_]:
+        """Finite values not further than 0.25 outside [0, 1]."""
+        x = values[:, 0]
+        taken: NDArray[np.bool_] = (x >= -_OUTSIDE) & (x <= 1 + _OUTSIDE)
+        return taken
+
+    def shaped(self, values: Floats) -> Floats:
+        """Cut to [0, 1]."""
+        return np.clip(values, 0.0, 1.0)
 
 
 class OfNormal(OfLocation):
     """What models of a normal value have in common; their baseline is (mean, standard deviation)."""
 
     def accepts(self, values: Floats) -> NDArray[np.bool_]:
-        """All finite values."""
-        finite: NDArray[np.bool_] = np.isfinite(values[:, 0])
-        return finite
+        """All values whose square is finite."""
+        taken: NDArray[np.bool_] = np.abs(values[:, 0]) <= _LARGEST
+        return taken
+
+    def check(self, location: float, spread: float) -> None:
+        """A mean, and a standard deviation above 0."""
+        if not (abs(location) <= _LARGEST and 0 < spread <= _LARGEST):
+            raise ValueError(f"a baseline is a finite mean and a standard deviation > 0, not {location} and {spread}")
 
     def learned(self, moments: Moments) -> tuple[float, float]:
         """Mean and standard deviation; of a constant, a deviation of a thousandth of it."""
@@ -114,6 +192,34 @@ class OfNormal(OfLocation):
 def share(values: Floats) -> Floats:
     """Observations as one number each: the value, or count / of."""
     return values[:, 0] if values.shape[1] == 1 else values[:, 0] / values[:, 1]
+
+
+def nearest_null(shifts: Floats, margin: Floats, excess: Floats, correlation: Floats | float = 0.0) -> Floats:
+    r"""How far the least favourable null mean is from the learned one, in standard deviations, shape (m, K), signed.
+
+    For a normal value and an alternative :math:`\delta` against a null mean at :math:`\epsilon < \delta`, the mean
+    ratio is at most 1 where :math:`e + \frac{1}{2} (\delta - \epsilon) v \le \epsilon`, with e the error of the
+    mean and v that of the variance. So both limits, added as errors are.
+
+    Parameters
+    ----------
+    shifts
+        Alternatives in standard deviations, shape (K,).
+    margin, excess
+        `Known.margin` and `Known.excess`, shape (m, 1).
+    correlation
+        Of an estimated mean that errs towards the alternative and a variance estimated too small, shape (m, K).
+    """
+    from_spread = 0.5 * np.abs(shifts) * excess
+    off = np.sqrt(np.maximum(margin**2 + from_spread**2 + 2 * correlation * margin * from_spread, 0.0))
+    nearest: Floats = np.sign(shifts) * off
+    return nearest
+
+
+def beyond(alternatives: Floats, nulls: Floats, shifts: Floats) -> NDArray[np.bool_]:
+    """Whether alternatives, shape (m, K), are further out than the null law they are held against."""
+    further: NDArray[np.bool_] = (alternatives - nulls) * np.sign(shifts) > 0
+    return further
 
 
 def ratio(exponent: Floats) -> Floats:

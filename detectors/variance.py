@@ -5,13 +5,15 @@ from typing import Final
 
 import numpy as np
 
-from detectors.model import Floats, OfNormal, directed, ratio
+from detectors.model import Floats, Known, OfNormal, beyond, directed, ratio
 
 
 class Variance(OfNormal):
     r"""Growth of the spread of :math:`N(\mu_0, \sigma_0^2)` by the factor :math:`s_k = e^{\delta_k}`.
 
-    .. math:: \log L_k(x) = -\delta_k + \frac{z^2}{2} (1 - e^{-2 \delta_k}), \qquad z = (x - \mu_0) / \sigma_0
+    .. math:: \log L_k(x) = \log \frac{s_0}{s_k} + \frac{z^2}{2} (s_0^{-2} - s_k^{-2}),
+
+    with :math:`z = (x - \mu_0) / \sigma_0`, and :math:`s_0 = 1` for a baseline that is given.
 
     Baseline: (mean, standard deviation > 0). Shifts are logarithms of the factor on the standard deviation.
 
@@ -47,11 +49,14 @@ class Variance(OfNormal):
     ) -> None:
         self.shifts, self.weights = directed(direction, sizes, main)
 
-    def coefficients(self, baselines: Floats) -> Floats:
+    def coefficients(self, known: Known, doubt: float) -> Floats:
         """Mean, slope in squared deviations, offset."""
-        mean, spread = baselines[:, :1], baselines[:, 1:]
-        slope = 0.5 * (1 - np.exp(-2 * self.shifts)) / spread**2
-        return np.stack([np.broadcast_to(mean, slope.shape), slope, np.broadcast_to(self.shifts, slope.shape)], axis=1)
+        # What a wrong mean adds to squared deviations looks like a larger variance.
+        larger = 0.5 * np.log1p(known.excess(doubt) + known.margin(doubt) ** 2)
+        null = np.where(self.shifts > 0, larger, -larger)
+        slope = 0.5 * (np.exp(-2 * null) - np.exp(-2 * self.shifts)) / known.spread**2
+        offset = np.where(beyond(self.shifts, null, self.shifts), self.shifts - null, np.inf)
+        return np.stack([np.broadcast_to(known.location, slope.shape), slope, offset], axis=1)
 
     def ratios(self, values: Floats, coefficients: Floats) -> Floats:
         """exp(slope (x - mean)^2 - offset)."""
@@ -66,6 +71,6 @@ class Variance(OfNormal):
         """The standard deviation since less the baseline's."""
         return sqrt(mean) - spread
 
-    def noise(self, location: float, spread: float) -> float:
+    def noise(self, location: float, spread: float, size: float) -> float:
         """That of an estimated standard deviation: sigma / sqrt(2)."""
         return spread / sqrt(2)

@@ -56,13 +56,15 @@ class Profile(NamedTuple):
     alarms: int
     river_observations: int
     river_streams: int
-    learned_from: tuple[int, ...]
+    #: Observations baselines are first learned from, and those they grow to.
+    learned: tuple[tuple[int, int], ...]
 
 
 PROFILES: Final = {
-    "fast": Profile(400, 100, 10_000, 8, (500,)),
-    "full": Profile(4_000, 2_000, 500_000, 100, (100, 500, 1_000)),
+    "fast": Profile(400, 100, 10_000, 8, ((500, 0),)),
+    "full": Profile(2_000, 1_000, 500_000, 100, ((100, 0), (500, 0), (1_000, 0), (200, 3_200))),
 }
+_WEEK_OBSERVATIONS: Final = 10_080
 
 
 # -- signals -----------------------------------------------------------------------------------------------------------
@@ -315,6 +317,17 @@ def information(signal: Signal, change: Change, rng: Generator) -> float:
     return float(change.ratio(change.after(rng, 200_000)).mean())
 
 
+def doubt_at(arl: float) -> float:
+    """A tenth of the false alarms that a stream of a job a minute has in a week: what a learned baseline may cost."""
+    return min(0.1 * _WEEK_OBSERVATIONS / arl, 0.1)
+
+
+def _source(learn: int, grow: int) -> str:
+    if not learn:
+        return "known"
+    return f"learned from {learn}" if grow <= learn else f"learned {learn} to {grow}"
+
+
 # -- the laboratory ----------------------------------------------------------------------------------------------------
 
 
@@ -325,13 +338,14 @@ def cells(profile: Profile, arl: float, seed: int, names: Sequence[str], say: Sa
             signal = SIGNALS[signal_name]()
             cost, size = microseconds_and_bytes(name, signal)
             known = signal.baseline
-            for learned_from in (0, *profile.learned_from):
-                say(f"{name} on {signal.name}, {'known' if not learned_from else f'learned from {learned_from}'}")
-                rng = np.random.default_rng((seed, learned_from))
-                baseline = None if learned_from else known
+            for learn, grow in ((0, 0), *profile.learned):
+                source = _source(learn, grow)
+                say(f"{name} on {signal.name}, {source}")
+                rng = np.random.default_rng((seed, learn))
+                baseline = None if learn else known
 
-                def make(learn: int = learned_from or 2, name: str = name) -> Bank:
-                    return Bank(detectors.MODELS[name](), learn=learn)
+                def make(learn: int = learn or 2, grow: int = grow, name: str = name) -> Bank:
+                    return Bank(detectors.MODELS[name](), learn=learn, grow=grow, doubt=doubt_at(arl))
 
                 length = run_length(
                     make, signal, baseline, 1 / arl, streams=profile.streams, alarms=profile.alarms,
@@ -344,7 +358,7 @@ def cells(profile: Profile, arl: float, seed: int, names: Sequence[str], say: Sa
                         "detector": name,
                         "signal": signal.name,
                         "change": change.name,
-                        "baseline": f"learned from {learned_from}" if learned_from else "known",
+                        "baseline": source,
                         "arl_nominal": arl,
                         "arl_measured": length.mean,
                         "arl_low95": length.low,
