@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from app.core.fidelity import Ideal
 from app.errors import SettingError
+from detectors.beta_binomial import LEAST_VARIATION
 from simulators.calibrations import load
 from simulators.physics import CIRCUITS, NoiseGrid, ideal
 
@@ -60,10 +61,11 @@ def synthetic(
         fidelities[job], rates[job] = found.value, 1 - float(shares[possible].sum())
     source = f"{jobs} simulated jobs of {shots} shots, calibration {calibration.id}, {variation:.0%} between jobs"
     common = {"workload": workload, "backend": backend, "kind": "synthetic", "source": source}
-    yield {**common, "signal": "fidelity", **_moments(fidelities)}
+    yield {**common, "signal": "fidelity", "detector": "beta", **_moments(fidelities)}
     if len(perfect.terms) < perfect.outcomes:
         rate = _moments(rates)
-        yield {**common, "signal": "error_rate", **rate, "spread": max(rate["spread"] / rate["location"], 0.02)}
+        rate["spread"] = max(rate["spread"] / rate["location"], LEAST_VARIATION)
+        yield {**common, "signal": "error_rate", "detector": "beta_binomial", **rate}
 
 
 def _moments(values: NDArray[np.float64]) -> dict[str, float]:

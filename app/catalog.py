@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from math import inf
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 import yaml
@@ -21,6 +21,7 @@ from detectors import MODELS, REGISTRY, Bank, Baseline
 
 T = TypeVar("T")
 
+_MOST_LEARNED: Final = 1_000_000
 #: Beside the checkout: `policies/` is data, so it is not inside a package.
 DEFAULT_DIRECTORY = Path(__file__).resolve().parent.parent / "policies"
 
@@ -50,6 +51,7 @@ class _Given(Struct, frozen=True, forbid_unknown_fields=True):
     workload: str
     backend: str
     signal: str
+    detector: str
     location: float
     spread: float
     kind: Literal["catalog", "synthetic"]
@@ -105,7 +107,7 @@ def load_catalog(directory: Path = DEFAULT_DIRECTORY) -> Catalog:
         requirements=_requirements(directory / "evidence.yaml", closing.tiers),
         watches=_watches(directory / "detectors.yaml", detection.watches),
         promise=_promise(directory / "detectors.yaml", detection.promise),
-        baselines=_baselines(directory / "detectors.yaml", detection),
+        baselines=_baselines(directory / "detectors.yaml", detection, known),
         variance=detection.variance,
         settle_seconds=closing.closing.settle_seconds,
         grace_seconds=closing.closing.grace_seconds,
@@ -194,8 +196,10 @@ def _watches(path: Path, watches: dict[str, tuple[Watch, ...]]) -> dict[str, tup
             known: dict[str, Callable[..., object]] = {**MODELS, **REGISTRY}
             if watch.detector not in known:
                 raise _unusable(path, key, f"there is no detector {watch.detector!r}; there are {', '.join(known)}")
-            if not 0 < watch.share < inf or watch.learn < 2:
-                raise _unusable(path, key, "share is above 0 and learn at least 2")
+            if not 0 < watch.share < inf or not 2 <= watch.learn <= _MOST_LEARNED or watch.grow > _MOST_LEARNED:
+                raise _unusable(path, key, f"share is above 0, learn at least 2, and both at most {_MOST_LEARNED:,}")
+            if sum(other.detector == watch.detector for other in watched) > 1:
+                raise _unusable(path, key, f"{watch.detector} is there twice: their alerts could not be told apart")
             try:
                 model = known[watch.detector](**watch.parameters)
             except (TypeError, ValueError) as error:
@@ -207,22 +211,30 @@ def _watches(path: Path, watches: dict[str, tuple[Watch, ...]]) -> dict[str, tup
 
 def _promise(path: Path, promise: Promise) -> Promise:
     finite = 0 < promise.false_alerts_per_week < inf and 0 < promise.cool_down_seconds < inf
-    if not finite or not 0 < promise.collapse <= 1:
-        raise _unusable(path, "promise", "its numbers are above 0, collapse at most 1")
+    if not finite or not 0 < promise.collapse <= 1 or not 0 < promise.doubt < 0.5:
+        raise _unusable(path, "promise", "its numbers are above 0, collapse at most 1, doubt below 0.5")
     return promise
 
 
-def _baselines(path: Path, detection: _DetectorsFile) -> dict[tuple[str, str], Baseline]:
-    found: dict[tuple[str, str], Baseline] = {}
-    for given in detection.baselines:
+def _baselines(
+    path: Path, detection: _DetectorsFile, known: _CatalogFile
+) -> dict[tuple[str, str, str], Baseline]:  # fmt: skip
+    found: dict[tuple[str, str, str], Baseline] = {}
+    for number, given in enumerate(detection.baselines):
+        key = f"baselines[{number}]"
+        if given.workload not in known.workloads or given.backend not in known.backends:
+            raise _unusable(path, key, f"the catalog has no {given.workload!r} on {given.backend!r}")
+        watch = next(
+            (each for each in detection.watches.get(given.signal, ()) if each.detector == given.detector), None
+        )
+        if watch is None or watch.detector not in MODELS:
+            raise _unusable(path, key, f"no model {given.detector!r} watches {given.signal!r}")
         baseline = Baseline(given.location, given.spread, given.kind)
-        for watch in detection.watches.get(given.signal, ()):
-            if watch.detector in MODELS:
-                try:
-                    Bank(MODELS[watch.detector](**watch.parameters)).add(baseline)
-                except ValueError as error:
-                    raise _unusable(path, f"baselines.{given.signal}", str(error)) from error
-        found[stream_key(given.workload, given.backend), given.signal] = baseline
+        try:
+            Bank(MODELS[watch.detector](**watch.parameters)).add(baseline)
+        except ValueError as error:
+            raise _unusable(path, key, str(error)) from error
+        found[stream_key(given.workload, given.backend), given.signal, given.detector] = baseline
     return found
 
 

@@ -205,6 +205,12 @@ class Bank:
         if self.out(row):
             self._restart(row, _ARMED)
 
+    def _leave(self, row: int, lead: int) -> None:
+        """A stream is out. What it would have learned from next is not of its baseline, or may not be."""
+        self._restart(row, _OUT)
+        entry = self._table[row]
+        entry["lead"], entry["more"], entry["sum"], entry["squares"], entry["inverses"] = lead, 0, 0.0, 0.0, 0.0
+
     def _restart(self, row: int, state: int) -> None:
         self._mixture.restart(row)
         self._table[row]["state"] = state
@@ -365,8 +371,7 @@ class Bank:
                 if statistic:
                     change, lead = self._alarm(row, places[at], before + at + 1, statistic)
                     changes.append(change)
-                    self._restart(row, _OUT)
-                    entry["lead"] = lead
+                    self._leave(row, lead)
             at += 1
 
     def _step(
@@ -387,8 +392,7 @@ class Bank:
             row = int(rows[hit])
             change, lead = self._alarm(row, int(places[hit]), int(numbers[hit]), float(statistic[hit]))
             changes.append(change)
-            self._restart(row, _OUT)
-            self._table[row]["lead"] = lead
+            self._leave(row, lead)
             self._any_out = True
 
     def _alarm(self, row: int, place: int, n: int, statistic: float) -> tuple[Change, int]:
@@ -405,7 +409,7 @@ class Bank:
         if change.kind == "recovery":
             return change
         baseline = self._held(change.row)
-        noise = self.model.noise(baseline.location, baseline.spread, float(values[change.place, -1]))
+        noise = self.model.noise(baseline.location, baseline.spread, change.size, float(values[change.place, -1]))
         half = _HALF_WIDTH * noise * sqrt(1 / max(change.observations, 1.0) + 1 / (baseline.observations or np.inf))
         return change._replace(low=change.size - half, high=change.size + half)
 

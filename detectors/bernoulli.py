@@ -81,9 +81,10 @@ class Bernoulli(OfLocation):
         """The rate, with half an event added to either side (Jeffreys), so that it is never 0 or 1."""
         return (moments.mean * moments.n + 0.5) / (moments.n + 1), 0.0
 
-    def noise(self, location: float, spread: float, size: float) -> float:
+    def noise(self, location: float, spread: float, size: float, of: float) -> float:
         """That of a yes or no."""
-        return sqrt(location * (1 - location))
+        rate = location + size
+        return sqrt(max(rate * (1 - rate), 0.0))
 
 
 def rate_limit(rate: Floats, trials: Floats, shifts: Floats, doubt: float) -> Floats:

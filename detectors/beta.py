@@ -70,7 +70,8 @@ class Beta(OfShare):
     def check(self, location: float, spread: float) -> None:
         """A mean strictly between 0 and 1, and a standard deviation that is less than the way to the nearer end."""
         nearer = min(location, 1 - location)
-        if not 0 < spread < min(nearer, sqrt(location * (1 - location) / (1 + _LEAST_PRECISION))):
+        widest = sqrt(max(location * (1 - location), 0.0) / (1 + _LEAST_PRECISION))
+        if not 0 < spread < min(nearer, widest):
             raise ValueError(
                 f"a baseline is a mean m between 0 and 1 and a standard deviation below m, 1 - m and "
                 f"sqrt(m (1 - m) / 3), not {location} and {spread}; of a device nearer to its end watch the error rate"

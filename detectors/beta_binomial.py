@@ -121,9 +121,10 @@ class BetaBinomial(OfLocation):
         between = max(moments.variance - counting, 0.0) / max(1 - moments.inverse_size, 1e-9)
         return rate, max(sqrt(between) / rate, LEAST_VARIATION)
 
-    def noise(self, location: float, spread: float, size: float) -> float:
+    def noise(self, location: float, spread: float, size: float, of: float) -> float:
         """Variation between jobs, and of counting."""
-        return sqrt((location * spread) ** 2 + location * (1 - location) / size)
+        rate = location + size
+        return sqrt((rate * spread) ** 2 + max(rate * (1 - rate), 0.0) / of)
 
 
 def _shape(rate: Floats, variation: Floats) -> tuple[Floats, Floats]:

@@ -82,6 +82,6 @@ class Betting(OfShare):
         """The mean, and the standard deviation for its confidence limits."""
         return min(max(moments.mean, _EDGE), 1 - _EDGE), moments.deviation
 
-    def noise(self, location: float, spread: float, size: float) -> float:
+    def noise(self, location: float, spread: float, size: float, of: float) -> float:
         """The most that a value in [0, 1] can have around its mean: nothing else is assumed."""
         return sqrt(location * (1 - location))

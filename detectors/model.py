@@ -131,8 +131,8 @@ class Model(Protocol):
     def effect(self, mean: float, location: float, spread: float) -> float:
         """The size of a change, from the average of `observed` since."""
 
-    def noise(self, location: float, spread: float, size: float) -> float:
-        """Standard error of `effect` from one observation, of (count, of) with `size` = of, under a baseline."""
+    def noise(self, location: float, spread: float, size: float, of: float) -> float:
+        """Standard error of `effect` from one observation after a change of `size`; of a count, one out of `of`."""
 
 
 class OfLocation:
@@ -152,7 +152,7 @@ class OfLocation:
         """The mean less the baseline's."""
         return mean - location
 
-    def noise(self, location: float, spread: float, size: float) -> float:
+    def noise(self, location: float, spread: float, size: float, of: float) -> float:
         """The baseline's spread."""
         return spread
 

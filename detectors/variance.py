@@ -71,6 +71,6 @@ class Variance(OfNormal):
         """The standard deviation since less the baseline's."""
         return sqrt(mean) - spread
 
-    def noise(self, location: float, spread: float, size: float) -> float:
+    def noise(self, location: float, spread: float, size: float, of: float) -> float:
         """That of an estimated standard deviation: sigma / sqrt(2)."""
-        return spread / sqrt(2)
+        return (spread + size) / sqrt(2)

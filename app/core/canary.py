@@ -1,49 +1,58 @@
 """A canary release against the stable one, on the streams of a partition."""
 
-from math import isfinite, nan
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, TypeVar
 
 from msgspec import Struct, field
 
 from app.conventions import CANARY_ALERT, ROLLBACK_CANARY
-from app.core import drift
+from app.core.drift import as_one
 from app.core.evidence import instant
 from app.core.identity import outcome_id
-from app.core.outcomes import Alert, Directive, Observation, Outcomes
+from app.core.outcomes import Alert, Directive, Observation
 from detectors.canary import Comparison
 
 #: What is compared; larger is better for both, so errors are compared by their share of right shots.
 SIGNALS: Final = ("fidelity", "error_rate")
+#: Further apart than this two observations may have seen different devices.
+_PAIR_SECONDS: Final = 3_600.0
+#: Canary releases and numbers of shots that are kept apart, at most.
+_KEPT: Final = 8
 _DIRECTIVE_SECONDS: Final = 86_400.0
 _SEVERITIES: Final = {"worse": "page", "better": "info", "equal": "info"}
 
 
-class Canary(Struct, array_like=True):
-    """The comparison of one signal of one stream, from one release on.
+class Waiting(Struct, frozen=True, array_like=True):
+    """A value that is not paired yet, and when it was made."""
 
-    A canary observation is paired with the nearest stable one that is not paired yet; of several of one side the last
-    counts. So a pair saw the same device at about the same time, and what happens to both cancels.
+    value: float
+    at: float
+
+
+class Release(Struct, array_like=True):
+    """One canary release beside the stable one.
+
+    A canary observation is paired with the nearest stable one of as many shots that is not paired yet, if that is
+    no more than an hour away; of several of one side the last counts. So a pair saw the same device at about the same
+    time, and what happens to both cancels.
     """
 
-    release: str | None = None
     comparison: Comparison = field(default_factory=Comparison)
     said: str = "not_enough_runs"
-    #: The last values that are not paired.
-    canary: float | None = None
-    stable: float | None = None
+    #: What is not paired, by number of shots: results of other numbers differ even if the releases do not.
+    canary: dict[int, Waiting] = field(default_factory=dict)
+    stable: dict[int, Waiting] = field(default_factory=dict)
 
-    def take(self, value: float, release: str | None) -> bool:
-        """Take in a value; whether the verdict is another one now."""
-        if release is None:
-            self.stable = value
-        else:
-            if release != self.release:
-                self.release, self.comparison, self.said, self.canary = release, Comparison(), "not_enough_runs", None
-            self.canary = value
-        if self.canary is None or self.stable is None:
+    def take(self, shots: int, here: Waiting, *, canary: bool) -> bool:
+        """Take in a value of one side; whether the verdict is another one now."""
+        mine, others = (self.canary, self.stable) if canary else (self.stable, self.canary)
+        other = others.get(shots)
+        if other is None or abs(here.at - other.at) > _PAIR_SECONDS:
+            _keep(mine, shots, here)
             return False
-        self.comparison.add(self.canary, self.stable)
-        self.canary = self.stable = None
+        del others[shots]
+        pair = (here, other) if canary else (other, here)
+        self.comparison.add(*(each.value for each in pair))
         verdict = self.comparison.verdict()
         changed = verdict not in {self.said, "not_enough_runs"}
         if changed:
@@ -51,49 +60,84 @@ class Canary(Struct, array_like=True):
         return changed
 
 
-def reading(signal: str, observation: Observation) -> float | None:
-    """A signal of an observation as a finite number of which more is better."""
-    values = drift.reading(signal, observation)
-    value = nan if values is None else drift.as_one(values)
-    if not isfinite(value):
+class Canary(Struct, array_like=True):
+    """The comparison of one signal of one stream, for every canary release seen lately."""
+
+    releases: dict[str, Release] = field(default_factory=dict)
+
+    def take(self, value: float, shots: int, at: float, release: str | None) -> list[str]:
+        """Take in a value, of the stable release if that is None; the releases whose verdict is another one now."""
+        here = Waiting(value, at)
+        if release is None:
+            return [name for name, one in self.releases.items() if one.take(shots, here, canary=False)]
+        found = self.releases.get(release) or Release()
+        _keep(self.releases, release, found)
+        return [release] if found.take(shots, here, canary=True) else []
+
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def _keep(kept: dict[K, V], key: K, value: V) -> None:
+    """Keep a value as the newest of a few; the oldest gives way."""
+    kept.pop(key, None)
+    kept[key] = value
+    if len(kept) > _KEPT:
+        del kept[next(iter(kept))]
+
+
+def better(signal: str, readings: Mapping[str, tuple[float, ...]]) -> float | None:
+    """A signal of an observation as a number of which more is better."""
+    values = readings.get(signal)
+    if values is None:
         return None
-    return -value if signal == "error_rate" else value
+    return -as_one(values) if signal == "error_rate" else values[0]
 
 
-def say(
-    canary: Canary, signal: str, workload: str, backend: str, source: tuple[str, int], observation: Observation,
-    outcomes: Outcomes,
-) -> None:  # fmt: skip
-    """Put down a verdict: an alert, and for a worse canary the directive to roll it back."""
-    verdict, release = canary.said, canary.release or ""
-    labels = {"workload": workload, "backend": backend, "signal": signal, "release": release, "verdict": verdict}
+def verdict(
+    comparison: Comparison, labels: dict[str, str], source: tuple[str, int], observation: Observation
+) -> tuple[Alert, Directive | None]:
+    """What is said of a comparison: an alert, and for a worse canary the directive to roll it back.
+
+    Parameters
+    ----------
+    comparison
+        The comparison as it stands.
+    labels
+        workload, backend, signal, release and verdict.
+    source, observation
+        Where the observation that decided it is from, and that observation.
+    """
+    workload, said = labels["workload"], labels["verdict"]
     cause = (*labels.values(), *source, observation.offset)
-    where = f"{signal} of canary {release} of {workload} on {backend}"
-    summary = f"{where} is {verdict} after {canary.comparison.pairs} pairs"
-    evidence = canary.comparison.evidence()
-    outcomes.alerts.append(
-        Alert(
-            alert_id=outcome_id("alert", CANARY_ALERT, *cause),
-            fingerprint=outcome_id("condition", CANARY_ALERT, workload, backend, signal, release),
-            name=CANARY_ALERT,
-            severity=_SEVERITIES[verdict],
-            status="firing",
-            at=instant(observation.at),
-            labels=labels,
-            summary=summary,
-            figures={"pairs": float(canary.comparison.pairs), "lost": canary.comparison.lost, **evidence},
-            run_ids=(observation.run_id,),
-            notes={"guarantee": f"wrong with probability at most {canary.comparison.alpha:g}, ever, for each signal"},
-        )
+    where = f"{labels['signal']} of canary {labels['release']} of {workload} on {labels['backend']}"
+    summary = f"{where} is {said} after {comparison.pairs} pairs"
+    at = instant(observation.at)
+    alert = Alert(
+        alert_id=outcome_id("alert", CANARY_ALERT, *cause),
+        fingerprint=outcome_id("condition", CANARY_ALERT, *list(labels.values())[:-1]),
+        name=CANARY_ALERT,
+        severity=_SEVERITIES[said],
+        status="firing",
+        at=at,
+        labels=labels,
+        summary=summary,
+        figures={"pairs": float(comparison.pairs), "lost": comparison.lost, **comparison.evidence()},
+        run_ids=(observation.run_id,),
+        notes={
+            "guarantee": f"wrong with probability at most {comparison.alpha:g}, ever, for each signal of each stream "
+            "and release"
+        },
     )
-    if verdict == "worse":
-        outcomes.directives.append(
-            Directive(
-                directive_id=outcome_id("directive", ROLLBACK_CANARY, *cause),
-                directive=ROLLBACK_CANARY,
-                target=workload,
-                reason=summary,
-                issued_at=instant(observation.at),
-                expires_at=instant(observation.at + _DIRECTIVE_SECONDS),
-            )
-        )
+    if said != "worse":
+        return alert, None
+    directive = Directive(
+        directive_id=outcome_id("directive", ROLLBACK_CANARY, *cause),
+        directive=ROLLBACK_CANARY,
+        target=workload,
+        reason=summary,
+        issued_at=at,
+        expires_at=instant(observation.at + _DIRECTIVE_SECONDS),
+    )
+    return alert, directive

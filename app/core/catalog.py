@@ -30,6 +30,8 @@ class Watch(Struct, frozen=True):
     parameters: Mapping[str, Any]
     #: Observations a baseline is learned from, where none is given.
     learn: int = 200
+    #: Observations it grows to while nothing happens.
+    grow: int = 3200
     #: Its part of the promised false alerts, beside the shares of the other watches.
     share: float = 1.0
     transform: Literal["log"] | None = None
@@ -44,6 +46,8 @@ class Promise(Struct, frozen=True):
     cool_down_seconds: float
     #: A fall of fidelity by this much or more pages.
     collapse: float
+    #: Probability that the truth is further from a learned baseline than is allowed for: such a stream rings.
+    doubt: float = 0.001
 
 
 class VarianceWindow(Struct, frozen=True):
@@ -69,8 +73,8 @@ class Catalog(Struct, frozen=True):
     requirements: Mapping[str, Requirements]
     watches: Mapping[str, tuple[Watch, ...]]
     promise: Promise
-    #: (stream key, signal) -> what the stream is held against from the start.
-    baselines: Mapping[tuple[str, str], Baseline]
+    #: (stream key, signal, detector) -> what the stream is held against from the start.
+    baselines: Mapping[tuple[str, str, str], Baseline]
     variance: VarianceWindow
     #: Seconds from being complete to closing, for what is not required but on its way.
     settle_seconds: float

@@ -9,7 +9,7 @@ the sum over streams keeps the promise however they depend on each other (Dandap
 Detectors of River are objects, one a stream, and promise nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite, log, nan
 from typing import Any, Final, NamedTuple
 
@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from app.core.bitstrings import Bitstrings
 from app.core.catalog import Catalog, Watch
 from app.core.outcomes import Observation
 from detectors import MODELS, REGISTRY, Bank, Baseline, Change, Detector
@@ -24,69 +25,126 @@ from detectors import MODELS, REGISTRY, Bank, Baseline, Change, Detector
 _WEEK_SECONDS: Final = 604_800.0
 #: A stream that was silent for longer does not come back with a larger allowance.
 _MAX_SILENCE_SECONDS: Final = 86_400.0
-
-
-class Moment(NamedTuple):
-    """A stream as it was when an observation came: so an alert does not depend on how the log was cut into batches."""
-
-    #: Of the observation in its stream, from 1.
-    number: int
-    gap_seconds: float
-    calibration: str | None
-    before: str | None
-    #: The number of the observation that the calibration came with; None before any recalibration.
-    began: int | None
-    runs: list[str]
+#: How fast the mean time between observations forgets.
+_FORGETTING: Final = 0.02
+#: Estimates of a fidelity that lie further outside [0, 1] are none.
+_FIDELITY_RANGE: Final = (-0.25, 1.25)
 
 
 class Offer(NamedTuple):
-    """An observation of a stream, where it is from and when it came."""
+    """An observation of a stream, where it is from and when it came.
 
+    Parameters
+    ----------
+    number
+        Its place among what was offered since the last flush.
+    key, source
+        The stream, and the partition of `results`.
+    at
+        When it was made, in seconds since the epoch, and not after it was seen.
+    readings
+        Signal -> what `reading` gives, of the signals it has.
+    runs, bitstrings
+        The last runs of its stream, and their outcomes.
+    """
+
+    number: int
     key: str
-    observation: Observation
-    moment: Moment
     source: tuple[str, int]
+    at: float
+    observation: Observation
+    readings: Mapping[str, tuple[float, ...]]
+    runs: list[str]
+    bitstrings: Bitstrings
+
+
+class Epoch(Struct, frozen=True, array_like=True):
+    """The calibration of a stream, the one before, and the number of the observation that it came with."""
+
+    calibration: str | None = None
+    before: str | None = None
+    #: None before any recalibration.
+    began: int | None = None
+
+
+class Firing(Struct, frozen=True, array_like=True):
+    """An alert that has not ended: which, and at which second watched it was raised."""
+
+    alert_id: str
+    name: str
+    severity: str
+    at: float
+
+
+class Place(Struct, array_like=True):
+    """Where a stream is in time, by the observations that have the signal."""
+
+    at: float = 0.0
+    #: The time between the last two observations, and its mean.
+    gap_seconds: float = 0.0
+    mean_gap_seconds: float = 0.0
+    seen: int = 0
+    epoch: Epoch = Epoch()
+
+    def take(self, at: float, calibration: str | None) -> float:
+        """Take in an observation; returns the time for which it has an allowance.
+
+        That is the time between the two before it: a long job takes long to come, so its own gap knows its value.
+        """
+        allowed, since = self.gap_seconds, at - self.at if self.seen else 0.0
+        self.gap_seconds = min(max(since, 0.0), _MAX_SILENCE_SECONDS)
+        self.at = max(self.at, at)
+        if self.seen:
+            self.mean_gap_seconds += (self.gap_seconds - self.mean_gap_seconds) * max(1 / self.seen, _FORGETTING)
+        self.seen += 1
+        known = self.epoch.calibration
+        if calibration is not None and calibration != known:
+            self.epoch = Epoch(calibration) if known is None else Epoch(calibration, known, self.seen)
+        return allowed
+
+
+class Seen(NamedTuple):
+    """An observation as the `number`-th of its stream and signal: so an alert does not depend on how the log is cut."""
+
+    offer: Offer
+    number: int
+    epoch: Epoch
+    mean_gap_seconds: float
 
 
 class Found(NamedTuple):
-    """A change that a watch found, and in what it was offered. River's detectors give no `change`."""
+    """A change that a watch found, or its end, and where. River's detectors give no `change`."""
 
-    offer: Offer
-    watch: Watch
+    seen: Seen
+    watch: "Watched"
     value: float
     change: Change | None
     baseline: Baseline | None
 
 
 class _Snapshot(Struct, array_like=True):
-    """A watch's state.
-
-    `last` is when each stream was last heard of, `gaps` how long after the time before, `alarmed` when those that are
-    out alarmed.
-    """
+    """A watch's state: the place of each stream, what is firing, and that of the detectors."""
 
     identity: str
-    keys: list[str]
-    last: list[float]
-    gaps: list[float]
-    alarmed: dict[str, float]
+    places: dict[str, Place]
+    firing: dict[str, Firing]
     state: list[bytes]
-
-
-def identity(signal: str, watch: Watch) -> str:
-    """What a watch's state may be restored into: the same signal, detector, parameters and learning."""
-    parameters = sorted(watch.parameters.items())
-    return f"{signal}/{watch.detector}/{parameters}/{watch.learn}/{watch.transform}"
 
 
 def reading(signal: str, observation: Observation) -> tuple[float, ...] | None:
     """A signal's value in an observation; of a count, (count, of). None where it has none."""
     if signal == "error_rate":
-        if observation.errors is None or observation.shots is None:
+        if observation.errors is None or not observation.shots:
             return None
         return float(observation.errors), float(observation.shots)
     value: float | None = getattr(observation, signal)
     return None if value is None else (value,)
+
+
+def possible(signal: str, values: tuple[float, ...]) -> bool:
+    """Whether a reading can be: finite, and of a fidelity not further outside [0, 1] than an estimate may be."""
+    low, high = _FIDELITY_RANGE
+    return low <= values[0] <= high if signal == "fidelity" else isfinite(values[0])
 
 
 def as_one(values: tuple[float, ...]) -> float:
@@ -97,7 +155,54 @@ def as_one(values: tuple[float, ...]) -> float:
     return count / of if of else nan
 
 
-class Modelled:
+class Watched:
+    """What a watch with a model and one without have in common: their streams' places.
+
+    Parameters
+    ----------
+    signal, watch
+        What is watched, and how.
+    """
+
+    def __init__(self, signal: str, watch: Watch) -> None:
+        self.signal = signal
+        self.watch = watch
+        self.places: dict[str, Place] = {}
+        #: Stream -> its alert that has not ended.
+        self.firing: dict[str, Firing] = {}
+
+    @property
+    def identity(self) -> str:
+        """What a state may be restored into: the same signal, detector, parameters and learning."""
+        parameters = sorted(self.watch.parameters.items())
+        learning = f"{self.watch.learn}/{self.watch.grow}"
+        return f"{self.signal}/{self.watch.detector}/{parameters}/{learning}/{self.watch.transform}"
+
+    def offer(self, offer: Offer) -> None:
+        """Put an observation that has the signal into the batch that `flush` takes in."""
+        raise NotImplementedError
+
+    def flush(self) -> tuple[list[Found], int]:
+        """Take in what was offered; what was found, and how many values could not be judged."""
+        raise NotImplementedError
+
+    def rearm(self, key: str) -> None:
+        """Let a stream alarm again."""
+
+    def rebaseline(self, key: str) -> None:
+        """Begin anew with a stream: with the baseline it was given, or by learning one."""
+        raise NotImplementedError
+
+    def states(self) -> list[bytes]:
+        """The state of the detectors, in the order of the places."""
+        raise NotImplementedError
+
+    def restore(self, places: dict[str, Place], states: list[bytes]) -> None:
+        """Continue from a state."""
+        raise NotImplementedError
+
+
+class Modelled(Watched):
     """A watch with a model: one bank for all streams.
 
     Parameters
@@ -105,158 +210,138 @@ class Modelled:
     signal, watch
         What is watched, and how.
     catalog
-        Baselines that are given.
+        Baselines that are given, and the doubt in those that are learned.
     alerts_per_second
         The rate of false alerts that all streams of this watch together may have.
     """
 
     def __init__(self, signal: str, watch: Watch, catalog: Catalog, alerts_per_second: float) -> None:
-        self.signal = signal
-        self.watch = watch
-        self._catalog = catalog
+        super().__init__(signal, watch)
+        self._given = {
+            key: baseline
+            for (key, of, detector), baseline in catalog.baselines.items()
+            if (of, detector) == (signal, watch.detector)
+        }
         self._rate = alerts_per_second
-        self.bank = Bank(MODELS[watch.detector](**watch.parameters), learn=watch.learn)
+        model = MODELS[watch.detector](**watch.parameters)
+        self.bank = Bank(model, learn=watch.learn, grow=watch.grow, doubt=catalog.promise.doubt)
         self._rows: dict[str, int] = {}
-        self._last: list[float] = []
-        self._gaps: list[float] = []
-        self._alarmed: dict[str, float] = {}
-        self._waiting: list[tuple[int, tuple[float, ...], float, Offer]] = []
+        self._waiting: list[tuple[int, tuple[float, ...], float, Seen]] = []
+        self._refused = 0
 
-    def offer(self, offer: Offer, values: tuple[float, ...]) -> None:
-        """Put an observation into the batch that `flush` takes in."""
-        key, at = offer.key, offer.observation.at
+    def offer(self, offer: Offer) -> None:
+        """Put an observation that has the signal into the batch that `flush` takes in."""
+        key, values = offer.key, self._shaped(offer.readings[self.signal])
+        if values is None:
+            self._refused += 1
+            return
         row = self._rows.get(key)
         if row is None:
-            row = self._rows[key] = self.bank.add(self._catalog.baselines.get((key, self.signal)))
-            self._last.append(at)
-            self._gaps.append(0.0)
-        # The time between the two before this one: a long job takes long to come, so its own gap knows its value.
-        silence, since = self._gaps[row], at - self._last[row]
-        if since > 0:
-            self._last[row] = at
-        self._gaps[row] = min(max(since, 0.0), _MAX_SILENCE_SECONDS)
-        self._waiting.append((row, values, self._rate / len(self._rows) * silence, offer))
+            row = self._rows[key] = self.bank.add(self._given.get(key))
+            self.places[key] = Place()
+        place = self.places[key]
+        allowed = place.take(offer.at, offer.observation.calibration_id)
+        seen = Seen(offer, place.seen, place.epoch, place.mean_gap_seconds)
+        self._waiting.append((row, values, self._rate / len(self._rows) * allowed, seen))
 
-    def flush(self, now: float) -> tuple[list[Found], int]:
-        """Take in what was offered; what was found, and how many values could not be judged.
-
-        Parameters
-        ----------
-        now
-            Seconds watched, remembered with an alarm.
-        """
-        if not self._waiting:
-            return [], 0
-        values = np.array([self._shaped(values) for _, values, *_ in self._waiting], dtype=np.float64)
-        taken = np.flatnonzero(self.bank.model.accepts(values))
-        kept = [self._waiting[place] for place in taken.tolist()]
-        refused = len(self._waiting) - len(kept)
-        self._waiting = []
-        if not kept:
+    def flush(self) -> tuple[list[Found], int]:
+        """Take in what was offered; what was found, and how many values could not be judged."""
+        waiting, refused = self._waiting, self._refused
+        self._waiting, self._refused = [], 0
+        if not waiting:
             return [], refused
-        rows = np.array([row for row, *_ in kept], dtype=np.intp)
-        inflow = np.array([allowance for _, _, allowance, _ in kept])
-        changes = self.bank.update(rows, values[taken], inflow)
+        rows = np.array([row for row, *_ in waiting], dtype=np.intp)
+        values = np.array([values for _, values, *_ in waiting], dtype=np.float64)
+        inflow = np.array([allowance for _, _, allowance, _ in waiting])
+        taken = self.bank.model.accepts(values)
+        if not taken.all():
+            refused += int((~taken).sum())
+            rows, values, inflow = rows[taken], values[taken], inflow[taken]
+            waiting = [waiting[place] for place in np.flatnonzero(taken).tolist()]
         found = []
-        for change in changes:
-            _, seen, _, offer = kept[change.place]
-            if change.kind == "alarm":
-                self._alarmed[offer.key] = now
-            else:
-                self._alarmed.pop(offer.key, None)
-            found.append(Found(offer, self.watch, as_one(seen), change, self.bank.baseline(change.row)))
+        for change in self.bank.update(rows, values, inflow):
+            _, value, _, seen = waiting[change.place]
+            found.append(Found(seen, self, as_one(value), change, self.bank.baseline(change.row)))
         return found, refused
 
-    def _shaped(self, values: tuple[float, ...]) -> tuple[float, ...]:
+    def _shaped(self, values: tuple[float, ...]) -> tuple[float, ...] | None:
         if len(values) > self.bank.model.columns:  # a count offered to a model of proportions
             values = (as_one(values),)
         if self.watch.transform == "log":
             # Waiting and running times are skewed, and change by factors.
-            return tuple(log(value) if value > 0 else nan for value in values)
+            return (log(values[0]),) if values[0] > 0 else None
         return values
 
-    def tick(self, now: float, cool_down_seconds: float) -> None:
-        """Arm again what has been out for the cool-down: a change that stays is then said once more."""
-        for key, at in list(self._alarmed.items()):
-            if now - at >= cool_down_seconds:
-                del self._alarmed[key]
-                self.bank.rearm(self._rows[key])
+    def rearm(self, key: str) -> None:
+        """Let a stream alarm again."""
+        self.bank.rearm(self._rows[key])
 
-    def rebaseline(self, key: str) -> bool:
-        """Let a stream learn its baseline anew; whether there is such a stream."""
-        row = self._rows.get(key)
-        if row is None:
-            return False
-        self._alarmed.pop(key, None)
-        self.bank.rebaseline(row)
-        return True
+    def rebaseline(self, key: str) -> None:
+        """Begin anew with a stream: with the baseline it was given, or by learning one."""
+        self.bank.rebaseline(self._rows[key], self._given.get(key))
 
-    def snapshot(self) -> _Snapshot:
-        """The whole state."""
-        name = identity(self.signal, self.watch)
-        return _Snapshot(
-            name, list(self._rows), list(self._last), list(self._gaps), dict(self._alarmed), [self.bank.snapshot()]
-        )
+    def states(self) -> list[bytes]:
+        """The state of the bank."""
+        return [self.bank.snapshot()]
 
-    def restore(self, state: _Snapshot) -> None:
-        """Continue from a state.
+    def restore(self, places: dict[str, Place], states: list[bytes]) -> None:
+        """Continue from a state. Where another baseline is given now than was then, it holds from here on.
 
         Raises
         ------
         ValueError
             If it is not of this watch.
         """
-        self.bank.restore(state.state[0])
-        self._rows = {key: row for row, key in enumerate(state.keys)}
-        self._last, self._gaps, self._alarmed = list(state.last), list(state.gaps), dict(state.alarmed)
+        self.bank.restore(states[0])
+        self.places = places
+        self._rows = {key: row for row, key in enumerate(places)}
+        for key, row in self._rows.items():
+            held, given = self.bank.baseline(row), self._given.get(key)
+            was_given = held is not None and held.kind != "learned"
+            if held != given and (given is not None or was_given):
+                self.bank.rebaseline(row, given)
 
 
-class Unpromised:
+class Unpromised(Watched):
     """A watch with one of River's detectors: an object a stream."""
 
     def __init__(self, signal: str, watch: Watch) -> None:
-        self.signal = signal
-        self.watch = watch
+        super().__init__(signal, watch)
         self._detectors: dict[str, Detector] = {}
         self._found: list[Found] = []
-        self._refused = 0
 
-    def offer(self, offer: Offer, values: tuple[float, ...]) -> None:
-        """Take in an observation."""
-        value = as_one(values)
-        if not isfinite(value):
-            self._refused += 1
-            return
-        detector = self._detectors.get(offer.key)
-        if detector is None:
-            detector = self._detectors[offer.key] = REGISTRY[self.watch.detector](**self.watch.parameters)
+    def offer(self, offer: Offer) -> None:
+        """Take in an observation that has the signal."""
+        key, value = offer.key, as_one(offer.readings[self.signal])
+        if key not in self._detectors:
+            self._detectors[key] = REGISTRY[self.watch.detector](**self.watch.parameters)
+            self.places[key] = Place()
+        place, detector = self.places[key], self._detectors[key]
+        place.take(offer.at, offer.observation.calibration_id)
         detector.update(value)
         if detector.drift_detected:
-            self._found.append(Found(offer, self.watch, value, None, None))
+            seen = Seen(offer, place.seen, place.epoch, place.mean_gap_seconds)
+            self._found.append(Found(seen, self, value, None, None))
 
-    def flush(self, now: float) -> tuple[list[Found], int]:
+    def flush(self) -> tuple[list[Found], int]:
         """What was found since the last time."""
-        found, refused = self._found, self._refused
-        self._found, self._refused = [], 0
-        return found, refused
+        found, self._found = self._found, []
+        return found, 0
 
-    def tick(self, now: float, cool_down_seconds: float) -> None:
-        """River's detectors start anew by themselves."""
-
-    def rebaseline(self, key: str) -> bool:
+    def rebaseline(self, key: str) -> None:
         """Begin anew with a stream."""
-        return self._detectors.pop(key, None) is not None
+        self._detectors[key] = REGISTRY[self.watch.detector](**self.watch.parameters)
 
-    def snapshot(self) -> _Snapshot:
-        """The whole state."""
-        states = [detector.snapshot() for detector in self._detectors.values()]
-        return _Snapshot(identity(self.signal, self.watch), list(self._detectors), [], [], {}, states)
+    def states(self) -> list[bytes]:
+        """The state of every detector."""
+        return [detector.snapshot() for detector in self._detectors.values()]
 
-    def restore(self, state: _Snapshot) -> None:
+    def restore(self, places: dict[str, Place], states: list[bytes]) -> None:
         """Continue from a state."""
-        for key, snapshot in zip(state.keys, state.state, strict=True):
-            detector = self._detectors[key] = REGISTRY[self.watch.detector](**self.watch.parameters)
-            detector.restore(snapshot)
+        self.places = places
+        for key, state in zip(places, states, strict=True):
+            self.rebaseline(key)
+            self._detectors[key].restore(state)
 
 
 class Drift:
@@ -275,7 +360,7 @@ class Drift:
         self._partitions = partitions
         self.watches = self._build()
 
-    def _build(self) -> list[Modelled | Unpromised]:
+    def _build(self) -> list[Watched]:
         watched = [(signal, watch) for signal, watches in self._catalog.watches.items() for watch in watches]
         promised = [(signal, watch) for signal, watch in watched if watch.detector in MODELS]
         total = sum(watch.share for _, watch in promised)
@@ -286,35 +371,45 @@ class Drift:
         ]
 
     def offer(self, offer: Offer) -> None:
-        """Offer an observation to every watch."""
+        """Offer an observation to every watch whose signal it has."""
         for watch in self.watches:
-            values = reading(watch.signal, offer.observation)
-            if values is not None and isfinite(values[0]):
-                watch.offer(offer, values)
+            if watch.signal in offer.readings:
+                watch.offer(offer)
 
-    def flush(self, now: float) -> tuple[list[tuple[str, Found]], dict[str, int]]:
-        """Take everything in: what was found, by signal, and how many values of each signal could not be judged."""
-        found: list[tuple[str, Found]] = []
+    def flush(self) -> tuple[list[Found], dict[str, int]]:
+        """Take everything in: what was found, as it was offered, and how many values of each signal were refused."""
+        found: list[Found] = []
         refused: dict[str, int] = {}
         for watch in self.watches:
-            more, count = watch.flush(now)
-            found += [(watch.signal, one) for one in more]
+            more, count = watch.flush()
+            found += more
             if count:
                 refused[watch.signal] = refused.get(watch.signal, 0) + count
+        found.sort(key=lambda one: one.seen.offer.number)
         return found, refused
 
-    def tick(self, now: float) -> None:
-        """Time has passed."""
+    def cooled_down(self, watched: float) -> Iterator[tuple[Watched, str, Firing]]:
+        """Arm again what has been out for the cool-down at that second watched: a change that stays is said again."""
         for watch in self.watches:
-            watch.tick(now, self._catalog.promise.cool_down_seconds)
+            for key, firing in list(watch.firing.items()):
+                if watched - firing.at >= self._catalog.promise.cool_down_seconds:
+                    del watch.firing[key]
+                    watch.rearm(key)
+                    yield watch, key, firing
 
-    def rebaseline(self, key: str, signal: str) -> int:
-        """Let a signal of a stream begin anew; how many watches had it."""
-        return sum(watch.rebaseline(key) for watch in self.watches if watch.signal == signal)
+    def rebaseline(self, key: str, signal: str) -> Iterator[tuple[Watched, Firing | None]]:
+        """Let a signal of a stream begin anew; the watches that had it, and what was firing."""
+        for watch in self.watches:
+            if watch.signal == signal and key in watch.places:
+                watch.rebaseline(key)
+                yield watch, watch.firing.pop(key, None)
 
     def snapshot(self) -> list[bytes]:
         """The whole state."""
-        return [msgspec.msgpack.encode(watch.snapshot()) for watch in self.watches]
+        return [
+            msgspec.msgpack.encode(_Snapshot(watch.identity, watch.places, watch.firing, watch.states()))
+            for watch in self.watches
+        ]
 
     def restore(self, states: Sequence[bytes]) -> None:
         """Continue from a state; a watch that was added or changed since starts anew."""
@@ -324,6 +419,7 @@ class Drift:
             found[one.identity] = one
         self.watches = self._build()
         for watch in self.watches:
-            known = found.get(identity(watch.signal, watch.watch))
+            known = found.get(watch.identity)
             if known is not None:
-                watch.restore(known)
+                watch.restore(known.places, known.state)
+                watch.firing = known.firing

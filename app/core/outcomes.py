@@ -84,11 +84,13 @@ class Observation(Struct, frozen=True, gc=False, array_like=True):
     standard_error: float | None
     queue_seconds: float | None
     execution_seconds: float | None
-    #: Shots whose outcome is impossible for a perfect device, of how many; None where every outcome is possible.
+    #: Shots whose outcome is impossible for a perfect device; None where every outcome is possible.
     errors: int | None = None
     shots: int | None = None
     #: The canary release it is of; None for the stable one.
     canary: str | None = None
+    #: The counts, packed (`app.core.bitstrings`); None where nobody asks which outcomes moved.
+    outcomes: bytes | None = None
 
 
 class Spending(Struct, frozen=True, gc=False, array_like=True):

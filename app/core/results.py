@@ -4,6 +4,7 @@ from hashlib import sha256
 from typing import Final
 
 from app.core import events
+from app.core.bitstrings import packed
 from app.core.catalog import Catalog
 from app.core.evidence import BITS, mask
 from app.core.fidelity import Ideal
@@ -60,11 +61,11 @@ class Observer:
     def observe(self, event: events.Result, at: float, offset: int) -> Observation:
         """The observation a result makes, handed on to the streams; `at` is the event's, in seconds since the epoch."""
         ideal = self._ideal(event)
-        value = error = wrong = shots = None
+        value = error = wrong = None
         if ideal is not None and len(next(iter(event.counts))) == ideal.width:
             value, error, hits = ideal.fidelity(event.counts, event.shots)
             if len(ideal.terms) < ideal.outcomes:
-                wrong, shots = event.shots - hits, event.shots
+                wrong = event.shots - hits
         else:
             self._output.counters["no_ideal",] += 1
         age = None if event.calibrated_at is None else at - event.calibrated_at.timestamp()
@@ -79,8 +80,9 @@ class Observer:
             event.queue_seconds,
             event.execution_seconds,
             wrong,
-            shots,
+            event.shots,
             (event.release or "canary") if event.canary else None,
+            None if value is None or event.canary else packed(event.counts),
         )
         self._output.observe(self._keys[event.workload, event.backend], observation)
         return observation

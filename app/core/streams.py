@@ -5,7 +5,7 @@ the highest position taken in is kept and everything at or below it is skipped, 
 source was cut into batches. As in the run stage, time comes from heartbeats in the log.
 """
 
-from math import isfinite, sqrt
+from math import sqrt
 from typing import Final
 
 import msgspec
@@ -13,14 +13,14 @@ from msgspec import Struct, field
 from scipy import stats
 
 from app.conventions import BASELINE_ALERT, DRIFT_ALERTS, PROVENANCE_GAP_ALERT, SAMPLES
+from app.core.bitstrings import Bitstrings
 from app.core.canary import SIGNALS as COMPARED
-from app.core.canary import Canary, say
-from app.core.canary import reading as better
+from app.core.canary import Canary, better, verdict
 from app.core.catalog import OTHER, Catalog
 from app.core.clock import Clock
 from app.core.decode import Reason
-from app.core.drift import Drift, Offer, reading
-from app.core.drift_alert import Epoch, drift_alert
+from app.core.drift import Drift, Firing, Found, Offer, Watched, possible, reading
+from app.core.drift_alert import drift_alert, ended, labels_of
 from app.core.evidence import instant
 from app.core.identity import outcome_id
 from app.core.outcomes import Alert, Gap, Observation, Outcomes, Pack, Spending
@@ -30,7 +30,7 @@ from app.core.results import stream_key
 from app.core.runs import read_state
 from app.core.sequences import Producer
 
-VERSION: Final = 3
+VERSION: Final = 4
 #: The signals an observation carries, by the name of its field.
 SIGNALS: Final = tuple(DRIFT_ALERTS)
 _HOUR: Final = 3600.0
@@ -40,6 +40,10 @@ _PRODUCERS: Final = 10_000
 #: A producer not heard of for a day is forgotten.
 _SILENT_SECONDS: Final = 86_400.0
 _CONFIDENCE: Final = 0.95
+#: Runs that an alert names.
+_RUNS: Final = 8
+#: How far ahead of the log's clock an observation may be dated.
+_AHEAD_SECONDS: Final = 60.0
 
 
 class Moments(Struct, array_like=True):
@@ -84,8 +88,10 @@ class Stream(Struct, array_like=True):
     baseline: Moments = field(default_factory=Moments)
     window: Moments = field(default_factory=Moments)
     ratio: VarianceRatio | None = None
-    epoch: Epoch = field(default_factory=lambda: Epoch(runs=[]))
-    canaries: dict[str, Canary] = field(default_factory=lambda: {signal: Canary() for signal in COMPARED})
+    #: The last runs; replaced, never changed, as alerts to come refer to it.
+    runs: list[str] = field(default_factory=list)
+    bitstrings: Bitstrings = field(default_factory=Bitstrings)
+    canaries: dict[str, Canary] = field(default_factory=dict)
 
 
 class Hour(Struct, array_like=True):
@@ -162,6 +168,9 @@ class StreamStage:
         self._newest_hour = 0
         self._applied: dict[tuple[str, int], int] = {}
         self.drift = Drift(catalog, partitions)
+        #: Observations taken in since the last flush, and the canary verdicts among them.
+        self._number = 0
+        self._verdicts: list[tuple[int, Alert]] = []
 
     # -- the way of a batch ------------------------------------------------------------------------------------------
 
@@ -221,33 +230,64 @@ class StreamStage:
         if stream is None:
             workload, backend = key.split("\x1f")
             stream = self.streams[key] = Stream(workload, backend)
-        for signal in SIGNALS:
-            self._count(signal, observations)
         for observation in observations:
-            self._compare(stream, source, observation)
+            self._number += 1
+            readings = self._readings(observation)
+            self._compare(stream, source, observation, readings)
             if observation.canary is not None:
                 continue  # a bad canary is no drift of what is in production
-            if observation.fidelity is not None and isfinite(observation.fidelity):
-                self._add_fidelity(stream, observation.fidelity)
-            moment = stream.epoch.take(observation.at, observation.run_id, observation.calibration_id)
-            self.drift.offer(Offer(key, observation, moment, source))
+            if "fidelity" in readings:
+                self._add_fidelity(stream, readings["fidelity"][0])
+            if observation.outcomes is not None:
+                stream.bitstrings = stream.bitstrings.take(observation.outcomes)
+            if not stream.runs or stream.runs[-1] != observation.run_id:
+                stream.runs = [*stream.runs, observation.run_id][-_RUNS:]
+            # A clock far ahead must not make the stream deaf until then.
+            at = min(observation.at, self.clock.at + _AHEAD_SECONDS) if self.clock.at else observation.at
+            self.drift.offer(
+                Offer(self._number, key, source, at, observation, readings, stream.runs, stream.bitstrings)
+            )
 
-    def _compare(self, stream: Stream, source: tuple[str, int], observation: Observation) -> None:
-        for signal, canary in stream.canaries.items():
-            value = better(signal, observation)
-            if value is not None and canary.take(value, observation.canary):
-                self.counters["canary", canary.said] += 1
-                say(canary, signal, stream.workload, stream.backend, source, observation, self._output.outcomes)
+    def _readings(self, observation: Observation) -> dict[str, tuple[float, ...]]:
+        """The signals that an observation has, counted; what cannot be is refused."""
+        readings = {}
+        for signal in SIGNALS:
+            values = reading(signal, observation)
+            if values is None:
+                continue
+            if not possible(signal, values):
+                self.counters["refused", signal] += 1
+                continue
+            readings[signal] = values
+            self.counters["observed", signal] += 1
+            if observation.canary is None and signal in self._catalog.watches:
+                self.counters["valid", "M10", signal] += 1
+        return readings
 
-    def _count(self, signal: str, observations: list[Observation]) -> None:
-        given = [values for observation in observations if (values := reading(signal, observation)) is not None]
-        finite = sum(1 for values in given if isfinite(values[0]))
-        if given:
-            self.counters["observed", signal] += finite
-            if finite < len(given):
-                self.counters["refused", signal] += len(given) - finite
-            if signal in self._catalog.watches:
-                self.counters["valid", "M10", signal] += finite
+    def _compare(
+        self, stream: Stream, source: tuple[str, int], observation: Observation, readings: dict[str, tuple[float, ...]]
+    ) -> None:
+        if observation.canary is None and not stream.canaries:
+            return
+        for signal in COMPARED:
+            value = better(signal, readings)
+            if value is None or observation.shots is None:
+                continue
+            canary = stream.canaries.setdefault(signal, Canary())
+            for release in canary.take(value, observation.shots, observation.at, observation.canary):
+                compared = canary.releases[release]
+                labels = {
+                    "workload": stream.workload,
+                    "backend": stream.backend,
+                    "signal": signal,
+                    "release": release,
+                    "verdict": compared.said,
+                }
+                alert, directive = verdict(compared.comparison, labels, source, observation)
+                self.counters["canary", compared.said] += 1
+                self._verdicts.append((self._number, alert))
+                if directive is not None:
+                    self._output.outcomes.directives.append(directive)
 
     # -- fidelity variance (M4) --------------------------------------------------------------------------------------
 
@@ -269,20 +309,39 @@ class StreamStage:
     # -- drift (M10) -------------------------------------------------------------------------------------------------
 
     def _flush(self) -> None:
-        """Take in what was offered to the watches, and say what they found."""
-        found, refused = self.drift.flush(self.clock.watched)
+        """Take in what was offered to the watches, and say what they and the canaries found, as it came."""
+        found, refused = self.drift.flush()
         for signal, count in refused.items():
             self.counters["refused", signal] += count
-        for signal, one in found:
-            stream = self.streams[one.offer.key]
-            labels = {"workload": stream.workload, "backend": stream.backend}
-            alert = drift_alert(signal, one, labels, self._catalog.promise)
-            self._output.outcomes.alerts.append(alert)
-            if alert.status == "firing":
-                self.counters["drift", signal] += 1
-                self.counters["bad", "M10", signal] += 1
-            else:
-                self.counters["drift_resolved", signal] += 1
+        verdicts, self._verdicts, self._number = self._verdicts, [], 0
+        for one in found:
+            while verdicts and verdicts[0][0] <= one.seen.offer.number:
+                self._output.outcomes.alerts.append(verdicts.pop(0)[1])
+            self._say(one)
+        self._output.outcomes.alerts += [alert for _, alert in verdicts]
+
+    def _say(self, found: Found) -> None:
+        """Say a change that was found, or its end."""
+        watch, offer = found.watch, found.seen.offer
+        firing = watch.firing.pop(offer.key, None)
+        if found.change is not None and found.change.kind == "recovery":
+            if firing is not None:
+                self._end(watch, offer.key, firing, offer.at, "back at its baseline")
+            return
+        if firing is not None:  # a detector without a model does not know that it has said so
+            watch.firing[offer.key] = firing
+            return
+        stream = self.streams[offer.key]
+        alert = drift_alert(found, stream.workload, stream.backend, self._catalog.promise)
+        watch.firing[offer.key] = Firing(alert.alert_id, alert.name, alert.severity, self.clock.watched)
+        self._output.outcomes.alerts.append(alert)
+        self.counters["drift", watch.signal] += 1
+        self.counters["bad", "M10", watch.signal] += 1
+
+    def _end(self, watch: Watched, key: str, firing: Firing, at: float, why: str) -> None:
+        labels = labels_of(watch, *key.split("\x1f"))
+        self._output.outcomes.alerts.append(ended(firing, labels, at, why))
+        self.counters["drift_resolved", watch.signal] += 1
 
     def _rebaseline(self, record: Record, value: bytes) -> None:
         """Somebody decided that a signal of a stream is to be held against a new baseline; that is recorded."""
@@ -292,7 +351,11 @@ class StreamStage:
             self._output.reject(record, Reason.MALFORMED_JSON, str(error))
             return
         labels = {"workload": asked.workload, "backend": asked.backend, "signal": asked.signal}
-        count = self.drift.rebaseline(stream_key(asked.workload, asked.backend), asked.signal)
+        key, count = stream_key(asked.workload, asked.backend), 0
+        for watch, firing in self.drift.rebaseline(key, asked.signal):
+            count += 1
+            if firing is not None:
+                self._end(watch, key, firing, record.timestamp / 1000, "a new baseline was asked for")
         self.counters["rebaselined", asked.signal if asked.signal in SIGNALS else OTHER] += 1
         self._output.outcomes.alerts.append(
             Alert(
@@ -346,7 +409,8 @@ class StreamStage:
 
     def tick(self, now: float) -> None:
         """Declare lost what is missing for the grace at `now` (seconds watched), and let cool-downs end."""
-        self.drift.tick(now)
+        for watch, key, firing in self.drift.cooled_down(now):
+            self._end(watch, key, firing, self.clock.at, "the cool-down has ended; if it stays it is said again")
         for name, producer in list(self.producers.items()):
             self.counters["recovered",] += producer.merge(now)
             if now - producer.heard_at > _SILENT_SECONDS:

@@ -1,6 +1,7 @@
 """Policy files: errors name file and key."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -93,16 +94,42 @@ def test_synthetic_baselines_can_be_put_into_the_file_and_are_what_is_then_simul
     change(policies / "detectors.yaml", "baselines: []", f"baselines: {json.dumps(made)}")
     baselines = load_catalog(policies).baselines
     key = stream_key("route-planning", "ibm_fez")
-    assert baselines[key, "fidelity"].kind == "synthetic"
-    assert baselines[key, "fidelity"].location == made[0]["location"]
+    assert baselines[key, "fidelity", "beta"].kind == "synthetic"
+    assert baselines[key, "fidelity", "beta"].location == made[0]["location"]
     with pytest.raises(SettingError, match="no circuit"):
         list(synthetic("w", "no-such", "ibm_fez", shots=1000, jobs=400, seed=1))
     with pytest.raises(SettingError, match="no calibration"):
         list(synthetic("w", "ghz-5", "no-such", shots=1000, jobs=400, seed=1))
 
 
-def test_a_baseline_that_no_model_can_hold_is_refused(policies):
-    given = {"workload": "w", "backend": "b", "signal": "fidelity", "location": 1.5, "spread": 0.1, "kind": "catalog"}
-    change(policies / "detectors.yaml", "baselines: []", f"baselines: {json.dumps([{**given, 'source': 's'}])}")
-    with pytest.raises(SettingError, match="baselines"):
+GIVEN = {
+    "workload": "route-planning", "backend": "ibm_fez", "signal": "fidelity", "detector": "beta", "location": 0.95,
+    "spread": 0.01, "kind": "catalog", "source": "s",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"location": 1.5}, "mean m between 0 and 1"),
+        ({"location": 0.999, "spread": 0.01}, "nearer to its end watch the error rate"),
+        ({"spread": -0.01}, "standard deviation"),
+        ({"signal": "error_rate", "detector": "beta_binomial", "location": 0.0}, "rate p between 0 and 1"),
+        ({"detector": "betting"}, "no model 'betting' watches 'fidelity'"),
+        ({"signal": "queue_seconds"}, "watches 'queue_seconds'"),
+        ({"workload": "no-such"}, "no 'no-such' on 'ibm_fez'"),
+        ({"backend": "no-such"}, "on 'no-such'"),
+    ],
+)
+def test_a_baseline_that_cannot_be_is_refused_with_its_place_in_the_file(policies, wrong, why):
+    change(policies / "detectors.yaml", "baselines: []", f"baselines: {json.dumps([GIVEN, {**GIVEN, **wrong}])}")
+    with pytest.raises(SettingError, match=re.escape(why)) as found:
+        load_catalog(policies)
+    assert "baselines[1]" in str(found.value)
+
+
+def test_two_watches_whose_alerts_could_not_be_told_apart_are_refused(policies):
+    line = "    - {detector: beta, parameters: {direction: down}, learn: 200, share: 2}\n"
+    change(policies / "detectors.yaml", line, line + "    - {detector: beta, parameters: {direction: both}}\n")
+    with pytest.raises(SettingError, match="beta is there twice"):
         load_catalog(policies)

@@ -333,3 +333,167 @@ def test_the_promise_holds_for_streams_that_are_copies_of_each_other(name):
 def test_a_stream_costs_what_was_said(name):
     bank = bank_of(name, 1000)
     assert len(bank.snapshot()) / 1000 <= 256
+
+
+# -- learned baselines -------------------------------------------------------------------------------------------------
+
+
+@every
+def test_a_learned_baseline_grows_until_it_is_large_or_the_stream_alarms(name):
+    _, before, after, _ = KNOWN[name]
+    rng = np.random.default_rng(6)
+    bank = Bank(MODELS[name](), learn=50, grow=700)
+    grown, alarmed = bank.add(), bank.add()
+    seen = []
+    for _ in range(90):
+        bank.run(grown, before(rng, 10), 1e-9)
+        seen.append(baseline.observations if (baseline := bank.baseline(grown)) else 0)
+    assert sorted(set(seen)) == [0, 50, 100, 200, 400, 700]
+    assert seen.index(400) == 39
+    bank.run(alarmed, before(rng, 300), 1e-9)
+    assert bank.run(alarmed, after(rng, 600), 1e-3)
+    kept = bank.baseline(alarmed).observations
+    bank.rearm(alarmed)
+    bank.run(alarmed, before(rng, 2000), 1e-12)
+    assert bank.baseline(alarmed).observations == kept < 700
+
+
+def moments_of(values):
+    x = values[:, 0] if values.shape[1] == 1 else values[:, 0] / values[:, 1]
+    return x.mean(), x.std()
+
+
+@every
+def test_a_grown_baseline_is_that_of_all_observations(name):
+    """The sums are kept about the first value; here that of 400 observations in pieces beside numpy's."""
+    rng = np.random.default_rng(8)
+    values = shaped(name, KNOWN[name][1](rng, 400))
+    bank = Bank(MODELS[name](), learn=100, grow=400)
+    row = bank.add()
+    for piece in np.array_split(values, 37):
+        bank.run(row, piece, 0.0)
+    mean, deviation = moments_of(values)
+    baseline = bank.baseline(row)
+    assert baseline.observations == 400
+    assert baseline.location == pytest.approx(mean, rel=0.05)
+    if name in {"gaussian", "beta", "betting", "variance"}:
+        assert baseline.location == pytest.approx(mean, rel=1e-9)
+        assert baseline.spread == pytest.approx(deviation * (400 / 399) ** 0.5, rel=1e-9)
+
+
+LEARNABLE = {
+    "gaussian": normal(0.95, 0.01),
+    "beta": beta(*BETA),
+    "bernoulli": yes(0.02),
+    "beta_binomial": jobs(0.01, 0.3),
+    "betting": beta(*BETA),
+    "variance": normal(0.95, 0.01),
+}
+
+
+@every
+@pytest.mark.parametrize(("inflow", "doubt"), [(1e-4, 0.1), (2e-6, 2e-3)])
+@pytest.mark.parametrize("grow", [0, 1600])
+def test_the_promise_holds_with_a_baseline_that_was_learned(name, inflow, doubt, grow):
+    """300 streams that learned from 200 each: false alarms within the inflow, at many a week and at few."""
+    streams, turns = 300, 200
+    rng = np.random.default_rng(12)
+    bank = Bank(MODELS[name](), learn=200, grow=grow, doubt=doubt)
+    rows = np.tile([bank.add() for _ in range(streams)], 20)
+    alarms = sum(
+        change.kind == "alarm"
+        for _ in range(turns)
+        for change in bank.update(rows, shaped(name, LEARNABLE[name](rng, len(rows))), np.full(len(rows), inflow))
+    )
+    assert alarms <= turns * len(rows) * inflow
+
+
+NEAR_AN_END = {
+    "one wrong shot in 2,000": lambda rng, n: 1 - rng.binomial(1000, 5e-4, n) / 1000,
+    "one wrong shot in 100,000": lambda rng, n: 1 - rng.binomial(1000, 1e-5, n) / 1000,
+    "few shots": lambda rng, n: 1 - rng.binomial(100, 2e-3, n) / 100,
+    "unbiased estimates about 1": lambda rng, n: rng.normal(1, 0.01, n),
+    "unbiased estimates below 1": lambda rng, n: rng.normal(0.995, 0.01, n),
+    "nine in ten perfect": lambda rng, n: np.where(rng.random(n) < 0.9, 1.0, 0.995),
+    "J-shaped": beta(222, 0.22),
+    "about 0": lambda rng, n: rng.normal(0, 0.01, n),
+}
+
+
+@pytest.mark.parametrize("law", NEAR_AN_END)
+def test_a_device_near_perfection_rings_no_more_than_promised_and_its_fall_is_seen(law):
+    """Most values of such a device are the same, and no Beta law fits: the null law is taken further from the end."""
+    streams, inflow = 100, 1e-5
+    rng = np.random.default_rng(13)
+    bank = Bank(MODELS["beta"](), learn=200, grow=1600)
+    rows = np.tile([bank.add() for _ in range(streams)], 20)
+    alarms = 0
+    for _ in range(200):
+        values = NEAR_AN_END[law](rng, len(rows)).reshape(-1, 1)
+        alarms += len(bank.update(rows, values, np.full(len(rows), inflow)))
+    assert alarms <= 200 * len(rows) * inflow
+    if law != "about 0":
+        fallen = NEAR_AN_END[law](rng, len(rows)).reshape(-1, 1) - 0.05
+        changes = bank.update(rows, fallen, np.full(len(rows), inflow))
+        assert len({change.row for change in changes}) == streams
+
+
+@pytest.mark.parametrize("mean", [0.02, 0.3, 0.9, 0.95, 0.99, 0.999, 0.9999])
+@pytest.mark.parametrize("spread", [1e-4, 1e-3, 0.003, 0.01, 0.1])
+def test_the_mean_ratio_of_beta_is_1_or_less_wherever_the_baseline_is(mean, spread):
+    model = MODELS["beta"]("both", main=0.5)
+    try:
+        model.check(mean, spread)
+    except ValueError:
+        with pytest.raises(ValueError, match="beta: a baseline"):
+            Bank(model).add(Baseline(mean, spread, "catalog"))
+        return
+    precision = mean * (1 - mean) / spread**2 - 1
+    quantiles = stats.beta(mean * precision, (1 - mean) * precision).ppf((np.arange(40_000) + 0.5) / 40_000)
+    coefficients = model.coefficients(Known.given(mean, spread), 1e-3)
+    ratios = model.ratios(quantiles[:, None], np.broadcast_to(coefficients, (40_000, *coefficients.shape[1:])))
+    assert (ratios.mean(axis=0) <= 1 + 1e-4).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "location", "spread"),
+    [
+        ("gaussian", 0.0, 0.0),
+        ("gaussian", np.inf, 1.0),
+        ("variance", 0.0, -1.0),
+        ("beta", 1.0, 0.01),
+        ("beta", 0.5, 0.5),
+        ("beta", np.nan, 0.01),
+        ("bernoulli", 0.0, 0.0),
+        ("beta_binomial", 0.5, 1.0),
+        ("beta_binomial", 1.2, 0.1),
+        ("betting", 1.0, 0.0),
+    ],
+)
+def test_a_baseline_that_cannot_be_is_refused_and_changes_nothing(name, location, spread):
+    bank = bank_of(name)
+    before = bank.snapshot()
+    with pytest.raises(ValueError, match=f"{name}: a baseline"):
+        bank.rebaseline(0, Baseline(location, spread, "catalog"))
+    assert bank.snapshot() == before
+
+
+@pytest.mark.parametrize("inflow", [-1e-4, np.nan, np.inf])
+def test_an_inflow_that_is_none_is_refused(inflow):
+    with pytest.raises(ValueError, match="inflow"):
+        bank_of("gaussian").run(0, [0.95], inflow)
+
+
+@pytest.mark.parametrize(("shots", "variation"), [(100, 0.05), (1000, 0.18), (4000, 0.3)])
+def test_the_interval_of_a_changed_rate_covers_it_whatever_the_number_of_shots(shots, variation):
+    streams = 300
+    bank = Bank(MODELS["beta_binomial"]())
+    rows = np.array([bank.add(Baseline(0.05, variation, "catalog")) for _ in range(streams)])
+    rng, covered, seen = np.random.default_rng(14), 0, 0
+    for _ in range(60):
+        for change in bank.update(rows, jobs(0.1, variation, shots)(rng, streams), np.full(streams, 1e-4)):
+            if change.kind == "alarm":
+                seen += 1
+                covered += change.low < 0.05 < change.high
+    assert seen > 250
+    assert covered / seen > 0.85

@@ -11,9 +11,11 @@ from app.core.streams import StreamStage
 KEY = stream_key("route-planning", "ibm_fez")
 
 
-def observation(offset, fidelity, *, calibration="cal", errors=None, shots=None, every=60):
+def observation(offset, fidelity, *, calibration="cal", errors=None, shots=1000, every=60, outcomes=None):
     at = Log.START + every * offset
-    return Observation(offset, at, f"run-{offset}", calibration, fidelity, 0.01, 1.0, 2.0, errors, shots)
+    return Observation(
+        offset, at, f"run-{offset}", calibration, fidelity, 0.01, 1.0, 2.0, errors, shots, None, outcomes
+    )
 
 
 def pack(first, values, **more):

@@ -2,6 +2,7 @@
 
 import json
 import random
+from datetime import datetime
 
 import msgspec
 import numpy as np
@@ -12,6 +13,7 @@ from records import Log
 from streams import KEY, Bench, observation
 
 from app.conventions import REBASELINE_HEADER, SAMPLES
+from app.core.bitstrings import packed
 from app.core.catalog import Promise, Watch
 from app.core.outcomes import Pack
 from app.core.results import stream_key
@@ -43,8 +45,9 @@ def test_an_alarm_says_what_changed_when_and_how_sure_that_is(bench):
     assert alert.notes["cause"] == "drift"
     assert alert.notes["baseline"] == "learned"
     assert "at most 2 false drift alerts a week" in alert.notes["guarantee"]
-    assert "learned from 200 observations" in alert.notes["guarantee"]
+    assert "learned (this one from 400 observations" in alert.notes["guarantee"]
     figures = alert.figures
+    assert figures["baseline_observations"] == 400
     assert figures["size_low"] < figures["size"] < figures["size_high"] < 0
     assert figures["size_low"] < 0.92 - 0.94 < figures["size_high"]
     assert figures["evidence"] > 1
@@ -63,20 +66,25 @@ def test_one_change_is_one_alert_and_its_end_is_said(bench):
 
 
 def test_a_change_that_stays_is_said_again_after_the_cool_down(catalog):
-    promise = msgspec.structs.replace(catalog.promise, cool_down_seconds=100)
+    promise = msgspec.structs.replace(catalog.promise, cool_down_seconds=1000)
     bench = Bench(msgspec.structs.replace(catalog, promise=promise))
-    bench.apply(samples(np.concatenate([before(500), FALL[:100]])))
-    bench.beat(99)
-    bench.apply(samples(FALL[100:200], 600))
+    bench.apply(samples(np.concatenate([before(500), FALL[:100]]), every=1))
+    bench.beat(650)
+    bench.apply(samples(FALL[100:200], 600, every=1))
     assert len(bench.alerts) == 1
-    bench.beat(5)
-    bench.apply(samples(FALL[200:300], 700))
-    assert [alert.status for alert in bench.alerts] == ["firing", "firing"]
+    bench.beat(400)
+    bench.apply(samples(FALL[200:300], 700, every=1))
+    assert [alert.status for alert in bench.alerts] == ["firing", "resolved", "firing"]
+    assert bench.alerts[1].notes["ended"].startswith("the cool-down has ended")
+    assert len({alert.fingerprint for alert in bench.alerts}) == 1
+    assert len({alert.alert_id for alert in bench.alerts}) == 3
 
 
 def test_a_collapse_pages(bench):
-    bench.apply(samples(np.concatenate([before(500), np.full(50, 0.7)])))
-    assert (bench.alerts[0].name, bench.alerts[0].severity) == ("FidelityCollapse", "page")
+    bench.apply(samples(np.concatenate([before(500), np.full(50, 0.7), before(100, 3)])))
+    said = [(alert.name, alert.severity, alert.status) for alert in bench.alerts]
+    assert said == [("FidelityCollapse", "page", "firing"), ("FidelityCollapse", "page", "resolved")]
+    assert bench.alerts[0].fingerprint == bench.alerts[1].fingerprint
 
 
 def test_a_change_that_came_with_a_recalibration_is_told_from_drift(bench):
@@ -109,7 +117,8 @@ def rebaseline(bench, **more):
 def test_a_new_baseline_is_an_act_that_is_recorded_and_then_holds(bench):
     bench.apply(samples(np.concatenate([before(500), FALL[:100]])))
     rebaseline(bench)
-    act = bench.alerts[-1]
+    over, act = bench.alerts[-2:]
+    assert (over.status, over.notes["ended"]) == ("resolved", "a new baseline was asked for")
     assert (act.name, act.notes["by"], act.figures["watches"]) == ("BaselineChanged", "ana", 1.0)
     count = len(bench.alerts)
     bench.apply(samples(np.concatenate([FALL, FALL[:100]]), 600))
@@ -121,7 +130,7 @@ def test_a_new_baseline_is_an_act_that_is_recorded_and_then_holds(bench):
 
 
 def test_a_given_baseline_holds_from_the_first_observation_and_says_its_kind(catalog):
-    given = msgspec.structs.replace(catalog, baselines={(KEY, "fidelity"): Baseline(0.94, 0.0075, "synthetic")})
+    given = msgspec.structs.replace(catalog, baselines={(KEY, "fidelity", "beta"): Baseline(0.94, 0.0075, "synthetic")})
     bench = Bench(given)
     bench.apply(samples(FALL[:60]))
     (alert,) = bench.alerts
@@ -143,6 +152,9 @@ def test_errors_are_watched_as_counts(bench):
 def test_a_fidelity_that_cannot_be_is_counted_and_judged_by_nothing(bench, value):
     bench.apply(samples([*before(300), value, *before(100, 4)]))
     assert bench.stage.counters["refused", "fidelity"] == 1
+    assert bench.stage.streams[KEY].total.n == 400
+    bench.apply(canary_pack([value] * 20, before(20), 401))
+    assert not bench.stage.streams[KEY].canaries["fidelity"].releases["v2"].comparison.pairs
     assert not bench.alerts
 
 
@@ -175,7 +187,7 @@ def test_over_a_fleet_false_alerts_stay_within_what_was_promised(catalog):
     """200 streams a job a minute for four simulated weeks, known baselines, nothing changes; 50 a week promised."""
     streams, minutes = 200, 60 * 24 * 28 // 20
     keys = [stream_key(f"w-{number}", "b") for number in range(streams)]
-    given = {(key, "fidelity"): Baseline(0.95, 0.01, "catalog") for key in keys}
+    given = {(key, "fidelity", "beta"): Baseline(0.95, 0.01, "catalog") for key in keys}
     promise = Promise(false_alerts_per_week=50, cool_down_seconds=1.0, collapse=0.1)
     watches = {"fidelity": (Watch("beta", {"direction": "down"}),)}
     stage = StreamStage(msgspec.structs.replace(catalog, watches=watches, promise=promise, baselines=given), 1)
@@ -190,21 +202,32 @@ def test_over_a_fleet_false_alerts_stay_within_what_was_promised(catalog):
     assert 0 < fired <= 4 * 50
 
 
+def pair(offset):
+    return [
+        observation(offset, float(FALL[offset % 400])),
+        msgspec.structs.replace(observation(offset + 1, 0.5), canary="v2"),
+    ]
+
+
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_cut_and_killed_anywhere_it_says_the_same_to_the_bit(catalog, seed):
     rng = random.Random(seed)
     values = np.concatenate([before(260, seed), FALL[:60], before(80, seed + 1)])
+    # A fall and a bad canary at once: the order in which the two are said must not depend on the cut.
+    late = Pack("results", 0, 400, 520, {KEY: [each for one in range(60) for each in pair(400 + 2 * one)]})
     log = Log()
     whole = Bench(catalog)
     records, at = [], 0
     while at < len(values):
         size = rng.randint(1, 30)
-        found = samples(values[at : at + size], at, calibration=f"cal-{at // 150}")
-        records += log.batch(SAMPLES, [msgspec.msgpack.encode(found)], Log.START + at).records
-        if rng.random() < 0.3:
-            records += log.heartbeat(SAMPLES, Log.START + at).records
+        counts = packed({"00": 940 - at, "01": 30 + at, "11": 30})
+        found = samples(values[at : at + size], at, calibration=f"cal-{at // 150}", outcomes=counts)
+        records += log.batch(SAMPLES, [msgspec.msgpack.encode(found)], Log.START + 60 * at).records
+        if rng.random() < 0.3 or at > 200:
+            records += log.heartbeat(SAMPLES, Log.START + 60 * at).records
         at += size
+    records += log.batch(SAMPLES, [msgspec.msgpack.encode(late)], Log.START + 60 * at).records
     everything = log.batch(SAMPLES, [])._replace(records=records)
     whole._take(everything)
     part, first = Bench(catalog), 0
@@ -217,14 +240,16 @@ def test_cut_and_killed_anywhere_it_says_the_same_to_the_bit(catalog, seed):
             part.stage = restored
         first = last
     assert part.alerts == whole.alerts
+    assert {alert.name for alert in whole.alerts} >= {"FidelityDrift", "CanaryVerdict"}
     assert part.stage.snapshot() == whole.stage.snapshot()
 
 
-def canary_pack(stable, canary, first=0, release="v2"):
+def canary_pack(stable, canary, first=0, release="v2", **more):
     found = []
     for index, (one, other) in enumerate(zip(stable, canary, strict=True)):
         found.append(observation(first + 2 * index, float(one)))
-        found.append(msgspec.structs.replace(observation(first + 2 * index + 1, float(other)), canary=release))
+        of_canary = observation(first + 2 * index + 1, float(other), **more)
+        found.append(msgspec.structs.replace(of_canary, canary=release))
     return Pack("results", 0, first, first + len(found), {KEY: found})
 
 
@@ -245,6 +270,8 @@ def test_a_canary_is_no_drift_of_what_is_in_production(bench):
     bench.apply(canary_pack(before(80, 3), np.full(80, 0.5), 300))
     assert {alert.name for alert in bench.alerts} == {"CanaryVerdict"}
     assert bench.stage.streams[KEY].total.n == 380
+    assert bench.stage.counters["valid", "M10", "fidelity"] == 380
+    assert bench.stage.counters["observed", "fidelity"] == 460
 
 
 def test_an_equal_canary_is_said_to_be_and_a_new_release_begins_anew(bench):
@@ -268,3 +295,125 @@ def test_waiting_times_are_watched_on_their_logarithm(catalog):
     (alert,) = bench.alerts
     assert (alert.name, alert.notes["direction"]) == ("QueuePileup", "up")
     assert bench.stage.counters["refused", "queue_seconds"] == 1  # a wait of 0 has no logarithm
+
+
+def test_a_canary_is_compared_with_jobs_of_as_many_shots_only(bench):
+    # With 4,000 shots a result near 1 varies less; that is no merit and no fault of the release.
+    bench.apply(canary_pack(before(300), before(300, 2) - 0.03, shots=4000))
+    assert not bench.alerts
+    assert bench.stage.streams[KEY].canaries["fidelity"].releases["v2"].comparison.pairs == 0
+
+
+def test_a_canary_is_compared_with_jobs_of_the_same_hour_only(bench):
+    morning = [msgspec.structs.replace(observation(600, 0.5), canary="v2")]
+    bench.apply(
+        canary_pack(before(2), before(2)), Pack("results", 0, 600, 601, {KEY: morning}), samples(before(1), 700)
+    )
+    assert bench.stage.streams[KEY].canaries["fidelity"].releases["v2"].comparison.pairs == 1
+
+
+def test_two_canaries_at_once_are_each_compared_with_the_stable_release(bench):
+    found, good, bad = [], before(100, 2), before(100, 3) - 0.03
+    for index, stable in enumerate(before(100).tolist()):
+        found.append(observation(3 * index, stable))
+        for more, (release, values) in enumerate((("v2", good), ("v3", bad)), 1):
+            one = observation(3 * index + more, float(values[index]))
+            found.append(msgspec.structs.replace(one, canary=release))
+    bench.apply(Pack("results", 0, 0, 300, {KEY: found}))
+    assert [(alert.labels["release"], alert.labels["verdict"]) for alert in bench.alerts] == [("v3", "worse")]
+    releases = bench.stage.streams[KEY].canaries["fidelity"].releases
+    assert [releases[name].comparison.pairs for name in ("v2", "v3")] == [99, 99]
+
+
+def test_no_number_of_releases_grows_a_stream(bench):
+    found = [msgspec.structs.replace(observation(n, 0.9, shots=n + 1), canary=f"v{n}") for n in range(50)]
+    bench.apply(Pack("results", 0, 0, 50, {KEY: found}))
+    assert len(bench.stage.streams[KEY].canaries["fidelity"].releases) == 8
+
+
+def test_a_clock_far_ahead_does_not_make_a_stream_deaf(bench):
+    bench.beat(1)
+    bench.apply(samples(before(300), every=0.001))
+    ahead = msgspec.structs.replace(observation(300, 0.94), at=Log.START + 1e9)
+    bench.apply(Pack("results", 0, 300, 301, {KEY: [ahead]}))
+    for offset, value in enumerate(FALL[:60].tolist(), 301):
+        bench.now += 60
+        bench.beat(1)
+        one = msgspec.structs.replace(observation(offset, value), at=bench.now)
+        bench.apply(Pack("results", 0, offset, offset + 1, {KEY: [one]}))
+    assert [alert.name for alert in bench.alerts] == ["FidelityDrift"]
+
+
+def test_a_recalibration_is_counted_in_results_that_have_the_signal(bench):
+    """Three in four results have no fidelity; the change came with the calibration all the same."""
+    values = np.concatenate([before(300), FALL[:30]])
+    found = []
+    for index, value in enumerate(values.tolist()):
+        calibration = "cal-1" if index < 300 else "cal-2"
+        blank = [observation(4 * index + more, None, calibration=calibration) for more in (0, 1, 2)]
+        found += [*blank, observation(4 * index + 3, value, calibration=calibration)]
+    bench.apply(Pack("results", 0, 0, len(found), {KEY: found}))
+    (alert,) = bench.alerts
+    assert alert.notes["cause"] == "recalibration"
+    began = Log.START + 60 * 1200
+    assert abs(datetime.fromisoformat(alert.notes["changed_at"]).timestamp() - began) < 60 * 4 * 3
+
+
+def test_an_alert_names_the_outcomes_that_moved(bench):
+    rng = np.random.default_rng(9)
+    good, bad = [0.48, 0.02, 0.02, 0.48], [0.48, 0.02, 0.07, 0.43]  # a qubit that falls back to 0
+    found = []
+    for index, value in enumerate([*before(300), *FALL[:40]]):
+        drawn = rng.multinomial(1000, good if index < 300 else bad)
+        counts = packed(dict(zip(("00", "01", "10", "11"), drawn.tolist(), strict=True)))
+        found.append(observation(index, float(value), outcomes=counts))
+    bench.apply(Pack("results", 0, 0, len(found), {KEY: found}))
+    (alert,) = bench.alerts
+    first, second = alert.notes["moved"].split(", ")[:2]
+    assert first.startswith("10 0.0")
+    assert second.startswith("11 0.4")
+
+
+def test_a_wide_result_is_not_kept_outcome_by_outcome():
+    assert packed({f"{number:010b}": 1 for number in range(33)}) is None
+
+
+def given_at(catalog, location):
+    return msgspec.structs.replace(
+        catalog, baselines={(KEY, "fidelity", "beta"): Baseline(location, 0.0075, "catalog")}
+    )
+
+
+def held(stage):
+    watch = next(watch for watch in stage.drift.watches if watch.signal == "fidelity")
+    return watch.bank.baseline(0)
+
+
+def test_a_baseline_that_is_changed_in_the_file_holds_after_a_restart(catalog):
+    bench = Bench(given_at(catalog, 0.94))
+    bench.apply(samples(before(10)))
+    assert held(bench.stage).location == 0.94
+    for now, expected in ((given_at(catalog, 0.9), 0.9), (given_at(catalog, 0.94), 0.94), (catalog, None)):
+        restored = StreamStage(now, 4)
+        restored.restore(bench.stage.snapshot())
+        assert held(restored) == (expected and Baseline(expected, 0.0075, "catalog"))
+
+
+def test_who_asks_for_a_new_baseline_where_one_is_given_gets_that(catalog):
+    bench = Bench(given_at(catalog, 0.94))
+    bench.apply(samples(FALL[:40]))
+    rebaseline(bench)
+    assert held(bench.stage).kind == "catalog"
+    assert [alert.status for alert in bench.alerts] == ["firing", "resolved", "firing"]
+    assert bench.alerts[-1].name == "BaselineChanged"
+
+
+def test_a_detector_of_river_says_one_change_once_and_ends_with_the_cool_down(catalog):
+    watches = {"fidelity": (Watch("kswin", {"seed": 3}),)}
+    promise = msgspec.structs.replace(catalog.promise, cool_down_seconds=1000)
+    bench = Bench(msgspec.structs.replace(catalog, watches=watches, promise=promise))
+    bench.apply(samples(np.concatenate([before(300), FALL[:60], before(200, 3) - 0.2])))
+    assert [alert.status for alert in bench.alerts] == ["firing"]
+    assert "promises nothing" in bench.alerts[0].notes["guarantee"]
+    bench.beat(1001)
+    assert [alert.status for alert in bench.alerts] == ["firing", "resolved"]
