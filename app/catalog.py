@@ -10,7 +10,7 @@ import msgspec
 import yaml
 from msgspec import Struct
 
-from app.core.catalog import TIERS, Catalog, Promise, VarianceWindow, Watch, Workload
+from app.core.catalog import ANY, TIERS, Catalog, Promise, VarianceWindow, Watch, Workload
 from app.core.evidence import BITS, Requirements
 from app.core.fidelity import Ideal
 from app.core.policy import Policy, Rule
@@ -222,7 +222,7 @@ def _baselines(
     found: dict[tuple[str, str, str], Baseline] = {}
     for number, given in enumerate(detection.baselines):
         key = f"baselines[{number}]"
-        if given.workload not in known.workloads or given.backend not in known.backends:
+        if given.workload not in known.workloads or given.backend not in (*known.backends, ANY):
             raise _unusable(path, key, f"the catalog has no {given.workload!r} on {given.backend!r}")
         watch = next(
             (each for each in detection.watches.get(given.signal, ()) if each.detector == given.detector), None

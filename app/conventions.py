@@ -30,6 +30,9 @@ DRIFT_ALERTS: Final = {
     "error_rate": "ErrorRateDrift",
     "queue_seconds": "QueuePileup",
     "execution_seconds": "ExecutionTimeDrift",
+    "cost_usd": "CostDrift",
+    "explanation_score": "ExplanationDrift",
+    "decision": "DecisionDrift",
 }
 FIDELITY_COLLAPSE_ALERT: Final = "FidelityCollapse"
 CANARY_ALERT: Final = "CanaryVerdict"

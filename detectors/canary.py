@@ -6,14 +6,16 @@ from typing import Final, Literal
 
 import msgspec
 
-Verdict = Literal["better", "worse", "equal", "not_enough_runs"]
+Verdict = Literal["better", "worse", "equal", "differ", "not_enough_runs"]
 
 #: Probabilities that the canary loses a pair, looked for beyond one half.
 _LOSSES: Final = (0.55, 0.6, 0.7, 0.8, 0.9, 0.97)
 _MAX_LOG: Final = 200.0
+#: Different decisions that are told apart, at most.
+_CATEGORIES: Final = 32
 
 
-class Comparison(msgspec.Struct, array_like=True):
+class Comparison(msgspec.Struct, array_like=True, tag=True):
     r"""Who wins pairs of one canary and one stable observation.
 
     Under the null hypothesis that a canary observation is below the stable one it is paired with at most half of the
@@ -96,7 +98,7 @@ def _mixture(hits: float, misses: float, alternatives: Sequence[float], null: fl
     return sum(exp(min(exponent, _MAX_LOG)) for exponent in exponents) / len(alternatives)
 
 
-class Homogeneity(msgspec.Struct, array_like=True):
+class Homogeneity(msgspec.Struct, array_like=True, tag=True):
     r"""Whether decisions of canary and stable runs come from one distribution.
 
     Of a pair (c, s) nobody can say, under the null hypothesis, which of the two is the canary's; so with predictions p
@@ -117,8 +119,8 @@ class Homogeneity(msgspec.Struct, array_like=True):
     >>> homogeneity = Homogeneity()
     >>> for number in range(120):
     ...     homogeneity.add("reject" if number % 2 else "approve", "reject" if number % 10 == 0 else "approve")
-    >>> homogeneity.differ()
-    True
+    >>> homogeneity.verdict()
+    'differ'
 
     References
     ----------
@@ -134,6 +136,7 @@ class Homogeneity(msgspec.Struct, array_like=True):
 
     def add(self, canary: str, stable: str) -> None:
         """Take in a pair of decisions."""
+        canary, stable = (self._category(decision) for decision in (canary, stable))
         p, q = self._share(self.canary), self._share(self.stable)
         as_it_is, swapped = p(canary) * q(stable), p(stable) * q(canary)
         self.log_evidence += log(as_it_is / (0.5 * (as_it_is + swapped)))
@@ -141,15 +144,20 @@ class Homogeneity(msgspec.Struct, array_like=True):
         for counts, decision in ((self.canary, canary), (self.stable, stable)):
             counts[decision] = counts.get(decision, 0) + 1
 
+    def _category(self, decision: str) -> str:
+        """The decision, or one name for all that are new when there are many already."""
+        known = self.canary.keys() | self.stable.keys()
+        return decision if decision in known or len(known) < _CATEGORIES else "other"
+
     def _share(self, counts: dict[str, int]) -> Callable[[str], float]:
         categories = len({*self.canary, *self.stable}) + 1
         total = sum(counts.values()) + 0.5 * categories
         return lambda decision: (counts.get(decision, 0) + 0.5) / total
 
-    def evidence(self) -> float:
+    def evidence(self) -> dict[str, float]:
         """The e-value against one distribution."""
-        return exp(min(self.log_evidence, _MAX_LOG))
+        return {"differ": exp(min(self.log_evidence, _MAX_LOG))}
 
-    def differ(self) -> bool:
-        """Whether they differ, with error probability `alpha`."""
-        return self.evidence() >= 1 / self.alpha
+    def verdict(self) -> Verdict:
+        """What can be said now."""
+        return "differ" if self.evidence()["differ"] >= 1 / self.alpha else "not_enough_runs"

@@ -10,22 +10,23 @@ from app.core.drift import as_one
 from app.core.evidence import instant
 from app.core.identity import outcome_id
 from app.core.outcomes import Alert, Directive, Observation
-from detectors.canary import Comparison
+from detectors.canary import Comparison, Homogeneity
 
-#: What is compared; larger is better for both, so errors are compared by their share of right shots.
-SIGNALS: Final = ("fidelity", "error_rate")
+#: What is compared. Errors are compared by their share of right shots, so that larger is better; of decisions only
+#: whether they differ: which of them are better is not ours to say.
+SIGNALS: Final = ("fidelity", "error_rate", "decision")
 #: Further apart than this two observations may have seen different devices.
 _PAIR_SECONDS: Final = 3_600.0
 #: Canary releases and numbers of shots that are kept apart, at most.
 _KEPT: Final = 8
 _DIRECTIVE_SECONDS: Final = 86_400.0
-_SEVERITIES: Final = {"worse": "page", "better": "info", "equal": "info"}
+_SEVERITIES: Final = {"worse": "page", "differ": "ticket", "better": "info", "equal": "info"}
 
 
 class Waiting(Struct, frozen=True, array_like=True):
-    """A value that is not paired yet, and when it was made."""
+    """A value or decision that is not paired yet, and when it was made."""
 
-    value: float
+    value: float | str
     at: float
 
 
@@ -37,7 +38,7 @@ class Release(Struct, array_like=True):
     time, and what happens to both cancels.
     """
 
-    comparison: Comparison = field(default_factory=Comparison)
+    comparison: Comparison | Homogeneity
     said: str = "not_enough_runs"
     #: What is not paired, by number of shots: results of other numbers differ even if the releases do not.
     canary: dict[int, Waiting] = field(default_factory=dict)
@@ -52,7 +53,7 @@ class Release(Struct, array_like=True):
             return False
         del others[shots]
         pair = (here, other) if canary else (other, here)
-        self.comparison.add(*(each.value for each in pair))
+        self.comparison.add(*(each.value for each in pair))  # type: ignore[arg-type]
         verdict = self.comparison.verdict()
         changed = verdict not in {self.said, "not_enough_runs"}
         if changed:
@@ -65,12 +66,12 @@ class Canary(Struct, array_like=True):
 
     releases: dict[str, Release] = field(default_factory=dict)
 
-    def take(self, value: float, shots: int, at: float, release: str | None) -> list[str]:
+    def take(self, value: float | str, shots: int, at: float, release: str | None) -> list[str]:
         """Take in a value, of the stable release if that is None; the releases whose verdict is another one now."""
         here = Waiting(value, at)
         if release is None:
             return [name for name, one in self.releases.items() if one.take(shots, here, canary=False)]
-        found = self.releases.get(release) or Release()
+        found = self.releases.get(release) or Release(Homogeneity() if isinstance(value, str) else Comparison())
         _keep(self.releases, release, found)
         return [release] if found.take(shots, here, canary=True) else []
 
@@ -87,8 +88,10 @@ def _keep(kept: dict[K, V], key: K, value: V) -> None:
         del kept[next(iter(kept))]
 
 
-def better(signal: str, readings: Mapping[str, tuple[float, ...]]) -> float | None:
-    """A signal of an observation as a number of which more is better."""
+def compared(signal: str, observation: Observation, readings: Mapping[str, tuple[float, ...]]) -> float | str | None:
+    """What is compared of a signal: a number of which more is better, or a decision."""
+    if signal == "decision":
+        return observation.outcome
     values = readings.get(signal)
     if values is None:
         return None
@@ -96,7 +99,7 @@ def better(signal: str, readings: Mapping[str, tuple[float, ...]]) -> float | No
 
 
 def verdict(
-    comparison: Comparison, labels: dict[str, str], source: tuple[str, int], observation: Observation
+    comparison: Comparison | Homogeneity, labels: dict[str, str], source: tuple[str, int], observation: Observation
 ) -> tuple[Alert, Directive | None]:
     """What is said of a comparison: an alert, and for a worse canary the directive to roll it back.
 
@@ -123,7 +126,7 @@ def verdict(
         at=at,
         labels=labels,
         summary=summary,
-        figures={"pairs": float(comparison.pairs), "lost": comparison.lost, **comparison.evidence()},
+        figures={"pairs": float(comparison.pairs), **comparison.evidence()},
         run_ids=(observation.run_id,),
         notes={
             "guarantee": f"wrong with probability at most {comparison.alpha:g}, ever, for each signal of each stream "

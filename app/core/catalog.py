@@ -12,15 +12,19 @@ from detectors import Baseline
 #: The label value of everything the catalog does not name, so that no producer can grow a metric.
 OTHER: Final = "other"
 UNKNOWN: Final = "unknown"
+#: The backend of signals that job events carry: which one ran may not be known yet when a decision comes.
+ANY: Final = "any"
 TIERS: Final = ("low", "medium", "high")
 RUNTIMES: Final = ("classical", "quantum", "hybrid")
 
 
 class Workload(Struct, frozen=True):
-    """A workload: how well its decisions must be explained."""
+    """A workload: how well its decisions must be explained, and which of them is the favourable one."""
 
     #: The least explanation score, in [0, 1], that counts as explained.
     explanation_floor: float
+    #: The outcome whose share (the selection rate) is watched; None if there is no such thing.
+    favourable: str | None = None
 
 
 class Watch(Struct, frozen=True):

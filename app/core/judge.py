@@ -5,12 +5,13 @@ from typing import Any, Final
 
 from app.conventions import JOBS
 from app.core import events, evidence
-from app.core.catalog import UNKNOWN, Catalog
+from app.core.catalog import ANY, UNKNOWN, Catalog
 from app.core.identity import outcome_id
-from app.core.outcomes import Spending, Violation
+from app.core.outcomes import CANARY, Observation, Spending, Violation
 from app.core.output import Output
 from app.core.policy import ROUTING_RULE, Breach, Policy, Verdict
-from app.core.run import Routing, Subject, routing_values
+from app.core.results import stream_key
+from app.core.run import Declared, Routing, Subject, routing_values
 
 
 class Judge:
@@ -82,6 +83,26 @@ class Judge:
         floor = self._catalog.floor(declared.workload if declared else None)
         explained = event.explanation is not None and event.explanation.score >= floor
         self._counters.judge("M3", explained, (declared.tier if declared else None) or UNKNOWN)
+        if declared is None:
+            return  # judged by a tick, whose place against the other topic is not fixed
+        workload = self._catalog.workloads.get(declared.workload or "")
+        favourable = workload.favourable if workload else None
+        self._observe(
+            event,
+            declared,
+            offset,
+            explanation_score=event.explanation.score if event.explanation is not None else None,
+            outcome=event.outcome,
+            decision=None if favourable is None or event.outcome is None else float(event.outcome == favourable),
+        )
+
+    def _observe(self, event: events.JobEvent, declared: Declared, offset: int, **signals: Any) -> None:
+        """Hand on what a job event says to the streams of its workload."""
+        canary = CANARY if declared.canary else None
+        key = stream_key(self._catalog.workload(declared.workload), ANY)
+        self._output.observe(
+            key, Observation(offset, event.at.timestamp(), event.run_id, None, canary=canary, **signals)
+        )
 
     def _cost(self, event: events.Cost, subject: Subject, offset: int) -> None:
         declared = subject.declared
@@ -94,6 +115,8 @@ class Judge:
             return  # judged by a tick, whose place against the other topic is not fixed: counted, not forwarded
         at = (event.billed_at or event.at).timestamp()
         self._output.pack(center).spending.append(Spending(offset, at, center, runtime, microdollars))
+        if event.amount_usd > 0 and "cost_usd" in self._catalog.watches:
+            self._observe(event, declared, offset, cost_usd=event.amount_usd)
 
     def _fallback(self, event: events.FellBack, subject: Subject, offset: int) -> None:
         self._counters["fallback",] += 1

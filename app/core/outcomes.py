@@ -1,11 +1,14 @@
 """What a stage concludes, as values. Sinks write them down; nothing here knows where."""
 
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Raw, Struct, field
 
 from app.core.decode import Reason
 from app.core.records import Record
+
+#: The release of a canary that does not say which it is.
+CANARY: Final = "canary"
 
 
 class DeadLetter(Struct, frozen=True, gc=False):
@@ -74,16 +77,16 @@ class Alert(Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Observation(Struct, frozen=True, gc=False, array_like=True):
-    """What one result says to its streams. `at` in seconds since the epoch."""
+    """What one result, decision or charge says to its streams. `at` in seconds since the epoch."""
 
     offset: int
     at: float
     run_id: str
     calibration_id: str | None
-    fidelity: float | None
-    standard_error: float | None
-    queue_seconds: float | None
-    execution_seconds: float | None
+    fidelity: float | None = None
+    standard_error: float | None = None
+    queue_seconds: float | None = None
+    execution_seconds: float | None = None
     #: Shots whose outcome is impossible for a perfect device; None where every outcome is possible.
     errors: int | None = None
     shots: int | None = None
@@ -91,6 +94,11 @@ class Observation(Struct, frozen=True, gc=False, array_like=True):
     canary: str | None = None
     #: The counts, packed (`app.core.bitstrings`); None where nobody asks which outcomes moved.
     outcomes: bytes | None = None
+    cost_usd: float | None = None
+    explanation_score: float | None = None
+    #: The outcome of a decision, and whether it is the workload's favourable one: 1 or 0.
+    outcome: str | None = None
+    decision: float | None = None
 
 
 class Spending(Struct, frozen=True, gc=False, array_like=True):

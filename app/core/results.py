@@ -8,7 +8,7 @@ from app.core.bitstrings import packed
 from app.core.catalog import Catalog
 from app.core.evidence import BITS, mask
 from app.core.fidelity import Ideal
-from app.core.outcomes import Observation
+from app.core.outcomes import CANARY, Observation
 from app.core.output import Output
 from app.core.remembered import Remembered
 from app.core.run import Origin, Results, Run
@@ -81,7 +81,7 @@ class Observer:
             event.execution_seconds,
             wrong,
             event.shots,
-            (event.release or "canary") if event.canary else None,
+            (event.release or CANARY) if event.canary else None,
             None if value is None or event.canary else packed(event.counts),
         )
         self._output.observe(self._keys[event.workload, event.backend], observation)

@@ -104,8 +104,18 @@ COUNTERS: Final = (
     CounterMetric("lost", "events_lost", (), "sequence numbers that never arrived: gaps by producer"),
     CounterMetric("recovered", "events_recovered", (), "sequence numbers that arrived after being declared lost"),
     CounterMetric("unwatched", "events_unwatched", (), "events of producers beyond those watched for gaps"),
-    CounterMetric("drift_resolved", "drift_resolved", ("signal",), "drift alerts that ended: back at the baseline"),
+    CounterMetric(
+        "drift_resolved",
+        "drift_resolved",
+        ("signal",),
+        "drift alerts that ended: back at the baseline, cool-down over, or a new baseline",
+    ),
     CounterMetric("refused", "observations_refused", ("signal",), "values not finite or not possible for the signal"),
-    CounterMetric("canary", "canary_verdicts", ("verdict",), "canary releases found better, worse or equal, by signal"),
+    CounterMetric(
+        "canary",
+        "canary_verdicts",
+        ("verdict",),
+        "verdicts on canary releases: better, worse, equal; of decisions that they differ",
+    ),
     CounterMetric("rebaselined", "rebaselined", ("signal",), "baselines changed on request"),
 )

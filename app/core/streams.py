@@ -15,7 +15,7 @@ from scipy import stats
 from app.conventions import BASELINE_ALERT, DRIFT_ALERTS, PROVENANCE_GAP_ALERT, SAMPLES
 from app.core.bitstrings import Bitstrings
 from app.core.canary import SIGNALS as COMPARED
-from app.core.canary import Canary, better, verdict
+from app.core.canary import Canary, compared, verdict
 from app.core.catalog import OTHER, Catalog
 from app.core.clock import Clock
 from app.core.decode import Reason
@@ -270,21 +270,21 @@ class StreamStage:
         if observation.canary is None and not stream.canaries:
             return
         for signal in COMPARED:
-            value = better(signal, readings)
-            if value is None or observation.shots is None:
+            value = compared(signal, observation, readings)
+            if value is None:
                 continue
             canary = stream.canaries.setdefault(signal, Canary())
-            for release in canary.take(value, observation.shots, observation.at, observation.canary):
-                compared = canary.releases[release]
+            for release in canary.take(value, observation.shots or 0, observation.at, observation.canary):
+                found = canary.releases[release]
                 labels = {
                     "workload": stream.workload,
                     "backend": stream.backend,
                     "signal": signal,
                     "release": release,
-                    "verdict": compared.said,
+                    "verdict": found.said,
                 }
-                alert, directive = verdict(compared.comparison, labels, source, observation)
-                self.counters["canary", compared.said] += 1
+                alert, directive = verdict(found.comparison, labels, source, observation)
+                self.counters["canary", found.said] += 1
                 self._verdicts.append((self._number, alert))
                 if directive is not None:
                     self._output.outcomes.directives.append(directive)

@@ -58,7 +58,7 @@ def known_keys(catalog: Catalog, rules: Mapping[str, Any]) -> dict[str, set[Key]
         "spend": {(center, runtime) for center in catalog.budgets for runtime in RUNTIMES},
         "observed": {(signal,) for signal in SIGNALS},
         "drift": {(signal,) for signal in catalog.watches},
-        "canary": {("better",), ("worse",), ("equal",)},
+        "canary": {("better",), ("worse",), ("equal",), ("differ",)},
         "drift_resolved": {(signal,) for signal in catalog.watches},
     }
 

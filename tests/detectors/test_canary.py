@@ -86,7 +86,7 @@ def test_decisions_of_one_distribution_are_rarely_said_to_differ():
         homogeneity = Homogeneity()
         for canary, stable in rng.choice(["approve", "reject", "refer"], (300, 2), p=[0.7, 0.2, 0.1]).tolist():
             homogeneity.add(canary, stable)
-            if homogeneity.differ():
+            if homogeneity.verdict() == "differ":
                 wrong += 1
                 break
     assert wrong <= 200 * 0.05
@@ -97,6 +97,13 @@ def test_decisions_that_differ_are_seen():
     homogeneity = Homogeneity()
     for _ in range(400):
         homogeneity.add(str(rng.choice(["a", "b"], p=[0.5, 0.5])), str(rng.choice(["a", "b"], p=[0.8, 0.2])))
-        if homogeneity.differ():
+        if homogeneity.verdict() == "differ":
             break
     assert homogeneity.pairs < 200
+
+
+def test_decisions_without_end_do_not_grow_it():
+    homogeneity = Homogeneity()
+    for number in range(1000):
+        homogeneity.add(f"c{number}", f"s{number}")
+    assert len({*homogeneity.canary, *homogeneity.stable}) <= 33
