@@ -107,7 +107,7 @@ def _detection(commands: Any) -> None:
     for name, text in (
         ("workload", "of the stream"),
         ("backend", "of the stream"),
-        ("signal", "fidelity, error_rate, queue_seconds or execution_seconds"),
+        ("signal", "fidelity, error_rate, queue_seconds, decision, ..."),
         ("by", "who decides it"),
         ("reason", "why; both are in the alert that records it"),
     ):
@@ -280,10 +280,9 @@ def _bench_pipeline(options: argparse.Namespace) -> int:
 def _bench_detectors(options: argparse.Namespace) -> int:
     from app.bench import detectors
 
-    known = [*detectors.MEASURED, *detectors.RIVER]
     for name in options.detector:
-        if name not in known:
-            raise SettingError(f"there is no detector {name!r}", f"choose of {', '.join(known)}")
+        if name not in detectors.KNOWN:
+            raise SettingError(f"there is no detector {name!r}", f"choose of {', '.join(detectors.KNOWN)}")
     report = detectors.run(
         profile=options.profile, arl=options.arl, seed=options.seed, names=options.detector, say=_progress
     )

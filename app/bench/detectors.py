@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from scipy.special import betaln
+from scipy.special import betaln, gammaln
 from scipy.stats import chi2
 
 import detectors
 from app.errors import EnvironmentFault
 from detectors.bank import Bank, Baseline
+from detectors.dirichlet_multinomial import DirichletMultinomial
 from detectors.mixture import Rows
 from detectors.model import Floats
 
@@ -56,13 +57,17 @@ class Profile(NamedTuple):
     alarms: int
     river_observations: int
     river_streams: int
+    #: Jobs of the one stream that the Dirichlet-multinomial is measured on.
+    distribution_jobs: int
+    #: Streams of the run lengths: the fewer, the older they get.
+    aging_streams: int
     #: Observations baselines are first learned from, and those they grow to.
     learned: tuple[tuple[int, int], ...]
 
 
 PROFILES: Final = {
-    "fast": Profile(400, 100, 10_000, 8, ((500, 0),)),
-    "full": Profile(2_000, 1_000, 500_000, 100, ((100, 0), (500, 0), (1_000, 0), (200, 3_200))),
+    "fast": Profile(400, 100, 10_000, 8, 60_000, 400, ((500, 0),)),
+    "full": Profile(2_000, 400, 500_000, 100, 1_000_000, 100, ((100, 0), (500, 0), (1_000, 0), (200, 3_200))),
 }
 _WEEK_OBSERVATIONS: Final = 10_080
 
@@ -156,6 +161,33 @@ def normal(mean: float = 0.95, deviation: float = 0.01) -> Signal:
 
     changes = tuple(Change(f"-{size:g} sd", draws(size), ratio(size)) for size in (0.5, 1.0, 2.0))
     return Signal("normal", 1, draws(0.0), Baseline(mean, deviation, "catalog"), changes)
+
+
+#: A GHZ state of three qubits as a device shows it, 000 to 111, and how much that varies between jobs.
+GHZ: Final = (0.46, 0.015, 0.015, 0.02, 0.015, 0.02, 0.015, 0.44)
+GHZ_PRECISION: Final = 2_000.0
+ARL_OF_SINGLES: Final = 10_000.0
+
+
+def bitstrings(shots: int = 1_000) -> Signal:
+    """All outcomes of a GHZ state: a share of one qubit read wrongly, or of all outcomes evened out."""
+    usual = np.array(GHZ)
+    flipped, even = usual[np.arange(8) ^ 1], np.full(8, 1 / 8)
+
+    def draws(shares: Floats) -> Sampler:
+        return lambda rng, n: rng.multinomial(shots, rng.dirichlet(GHZ_PRECISION * shares, n)).astype(np.float64)
+
+    def ratio(shares: Floats) -> Callable[[Floats], Floats]:
+        after, before = GHZ_PRECISION * shares, GHZ_PRECISION * usual
+        constant = (gammaln(before) - gammaln(after)).sum()
+        return lambda y: (gammaln(y + after) - gammaln(y + before)).sum(axis=1) + constant
+
+    changes = []
+    for name, end in (("readout", flipped), ("even", even)):
+        for size in (0.01, 0.03):
+            shares = (1 - size) * usual + size * end
+            changes.append(Change(f"{name} {size:.0%}", draws(shares), ratio(shares)))
+    return Signal("bitstrings", 8, draws(usual), Baseline(0.0, 0.0, "catalog"), tuple(changes))
 
 
 SIGNALS: Final[dict[str, Callable[[], Signal]]] = {
@@ -348,8 +380,8 @@ def cells(profile: Profile, arl: float, seed: int, names: Sequence[str], say: Sa
                     return Bank(detectors.MODELS[name](), learn=learn, grow=grow, doubt=doubt_at(arl))
 
                 length = run_length(
-                    make, signal, baseline, 1 / arl, streams=profile.streams, alarms=profile.alarms,
-                    longest=int(3 * profile.alarms * arl), rng=rng,
+                    make, signal, baseline, 1 / arl, streams=profile.aging_streams if not learn else profile.streams,
+                    alarms=profile.alarms, longest=int(3 * profile.alarms * arl), rng=rng,
                 )  # fmt: skip
                 for change in signal.changes:
                     found = delay(make, signal, change, baseline, 1 / arl, streams=profile.streams, rng=rng)
@@ -394,57 +426,102 @@ def microseconds_and_bytes(name: str, signal: Signal, streams: int = 10_000, rou
 # -- River's, as they come ---------------------------------------------------------------------------------------------
 
 RIVER: Final = {"adwin": ("fidelity", "rate"), "page_hinkley": ("fidelity", "rate"), "kswin": ("fidelity",)}
+DISTRIBUTION: Final = "dirichlet_multinomial"
 
 
-def river_cells(profile: Profile, seed: int, names: Sequence[str], say: Say) -> Iterator[dict[str, Any]]:
-    """The same cells of River's detectors with their defaults: one object a stream, no promise, nothing to set."""
-    for name in names:
-        for signal_name in RIVER[name]:
-            signal = SIGNALS[signal_name]()
-            say(f"{name} on {signal.name}")
-            rng = np.random.default_rng(seed)
+class Single(NamedTuple):
+    """A detector that is an object a stream: how one is made, fed, and armed again, and how much of it is measured."""
+
+    name: str
+    signal: Signal
+    baseline: str
+    make: Callable[[], Any]
+    #: Takes in an observation; whether it alarms.
+    fires: Callable[[Any, Floats], bool]
+    rearm: Callable[[Any], None]
+    observations: int
+    streams: int
+    longest: int
+
+
+def singles(profile: Profile, names: Sequence[str]) -> Iterator[Single]:
+    """The Dirichlet-multinomial model of a known circuit, and River's detectors with their defaults."""
+    if DISTRIBUTION in names:
+        of_all = bitstrings()
+        names_of = [format(place, "03b") for place in range(of_all.columns)]
+
+        def known() -> DirichletMultinomial:
+            return DirichletMultinomial(3, dict(zip(names_of, GHZ, strict=True)), GHZ_PRECISION)
+
+        def counted(detector: DirichletMultinomial, counts: Floats) -> bool:
+            seen = {name: int(count) for name, count in zip(names_of, counts.tolist(), strict=True) if count}
+            return detector.update(seen, 1 / ARL_OF_SINGLES) is not None
+
+        yield Single(
+            DISTRIBUTION, of_all, "known", known, counted, DirichletMultinomial.rearm, profile.distribution_jobs,
+            profile.river_streams, 1_000,
+        )  # fmt: skip
+    for name in RIVER:
+        if name in names:
             # KSWIN costs some 400 us an observation, a thousand times the others.
-            share = 50 if name == "kswin" else 1
-            observations = max(profile.river_observations // share, 5_000)
-            detector = detectors.REGISTRY[name]()
-            values = signal.before(rng, observations)[:, 0].tolist()
-            began = time.perf_counter()
-            alarms = sum(_fires(detector, value) for value in values)
-            cost = (time.perf_counter() - began) / observations * 1e6
-            for change in signal.changes:
-                delays, early = [], 0
-                streams = max(profile.river_streams // (8 if name == "kswin" else 1), 4)
-                for _ in range(streams):
-                    detector = detectors.REGISTRY[name]()
-                    if any([_fires(detector, value) for value in signal.before(rng, IN_CONTROL)[:, 0].tolist()]):
-                        early += 1
-                        continue
-                    after = change.after(rng, LONGEST_DELAY if share == 1 else 1_000)[:, 0].tolist()
-                    delays.append(next((step for step, value in enumerate(after, 1) if _fires(detector, value)), None))
-                found = [one for one in delays if one is not None]
-                yield {
-                    "detector": name,
-                    "signal": signal.name,
-                    "change": change.name,
-                    "baseline": "its own past",
-                    "arl_nominal": None,
-                    "arl_measured": observations / alarms if alarms else None,
-                    "arl_low95": _low95(observations, alarms),
-                    "arl_alarms": alarms,
-                    "hazard": {},
-                    "delay": float(np.mean(found)) if found else None,
-                    "delay_standard_error": None,
-                    "missed": 1 - len(found) / len(delays) if delays else None,
-                    "early": early / streams,
-                    "oracle_delay": None,
-                    "lorden": None,
-                    "microseconds": cost,
-                    "state_bytes": len(detector.snapshot()),
-                }
+            few = name == "kswin"
+            observations = max(profile.river_observations // (50 if few else 1), 5_000)
+            streams = max(profile.river_streams // (8 if few else 1), 4)
+            for signal_name in RIVER[name]:
+                yield Single(
+                    name, SIGNALS[signal_name](), "its own past", detectors.REGISTRY[name], _fires, lambda _: None,
+                    observations, streams, 1_000 if few else LONGEST_DELAY,
+                )  # fmt: skip
 
 
-def _fires(detector: detectors.Detector, value: float) -> bool:
-    detector.update(value)
+def single_cells(single: Single, seed: int, say: Say) -> Iterator[dict[str, Any]]:
+    """The same cells of a detector that is an object a stream."""
+    signal, fires = single.signal, single.fires
+    say(f"{single.name} on {signal.name}")
+    rng = np.random.default_rng(seed)
+    detector, alarms = single.make(), 0
+    values = signal.before(rng, single.observations)
+    began = time.perf_counter()
+    for value in values:
+        if fires(detector, value):
+            alarms += 1
+            single.rearm(detector)
+    cost = (time.perf_counter() - began) / single.observations * 1e6
+    promised = single.name == DISTRIBUTION
+    length = single.observations / max(alarms, 1)
+    for change in signal.changes:
+        delays, early = [], 0
+        for _ in range(single.streams):
+            detector = single.make()
+            if any([fires(detector, value) for value in signal.before(rng, IN_CONTROL)]):
+                early += 1
+                continue
+            after = change.after(rng, single.longest)
+            delays.append(next((step for step, value in enumerate(after, 1) if fires(detector, value)), None))
+        found = [one for one in delays if one is not None]
+        yield {
+            "detector": single.name,
+            "signal": signal.name,
+            "change": change.name,
+            "baseline": single.baseline,
+            "arl_nominal": ARL_OF_SINGLES if promised else None,
+            "arl_measured": length if alarms else None,
+            "arl_low95": _low95(single.observations, alarms),
+            "arl_alarms": alarms,
+            "hazard": {},
+            "delay": float(np.mean(found)) if found else None,
+            "delay_standard_error": float(np.std(found, ddof=1) / len(found) ** 0.5) if len(found) > 1 else None,
+            "missed": 1 - len(found) / len(delays) if delays else None,
+            "early": early / single.streams,
+            "oracle_delay": oracle_delay(signal, change, length, streams=400, rng=rng) if promised else None,
+            "lorden": log(length) / information(signal, change, rng) if promised else None,
+            "microseconds": cost,
+            "state_bytes": len(detector.snapshot()),
+        }
+
+
+def _fires(detector: detectors.Detector, value: Floats) -> bool:
+    detector.update(float(value[0]))
     return detector.drift_detected
 
 
@@ -459,7 +536,7 @@ def run(*, profile: str, arl: float, seed: int, names: Sequence[str], say: Say) 
     profile
         ``fast`` (within a minute) or ``full``.
     arl
-        Nominal run length: observations between false alarms.
+        Nominal run length: observations between false alarms; of the Dirichlet-multinomial it is always 10,000.
     seed
         Of everything random.
     names
@@ -467,12 +544,14 @@ def run(*, profile: str, arl: float, seed: int, names: Sequence[str], say: Say) 
     say
         Shows progress.
     """
-    chosen = [*MEASURED, *RIVER] if not names else list(names)
+    chosen = names or KNOWN
     found = list(cells(PROFILES[profile], arl, seed, [name for name in chosen if name in MEASURED], say))
-    found += river_cells(PROFILES[profile], seed, [name for name in chosen if name in RIVER], say)
+    for single in singles(PROFILES[profile], chosen):
+        found += single_cells(single, seed, say)
     return {"profile": profile, "seed": seed, "arl_nominal": arl, "cells": found}
 
 
+KNOWN: Final = (*MEASURED, DISTRIBUTION, *RIVER)
 _CURVE_ARLS: Final = (300.0, 1_000.0, 3_000.0, 10_000.0)
 
 
@@ -530,7 +609,7 @@ def plot(found: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 _COLUMNS: Final = (
-    ("detector", 13), ("signal", 9), ("change", 8), ("baseline", 17), ("ARL", 9), ("low 95 %", 9), ("delay", 8),
+    ("detector", 21), ("signal", 10), ("change", 11), ("baseline", 17), ("ARL", 9), ("low 95 %", 9), ("delay", 8),
     ("missed", 7), ("early", 6), ("oracle", 7), ("x oracle", 8), ("Lorden", 7), ("us", 6), ("bytes", 6),
 )  # fmt: skip
 

@@ -5,12 +5,14 @@ import json
 import signal
 import time
 
+import numpy as np
 import pytest
 from cluster import Cluster
+from command import one_line, qethics
 from prometheus_client.parser import text_string_to_metric_families
 from records import dump, event, lifecycle, result
 
-from app.conventions import DEAD_LETTER, EVIDENCE, JOBS, RESULTS, VIOLATIONS
+from app.conventions import ALERTS, DEAD_LETTER, EVIDENCE, JOBS, RESULTS, VIOLATIONS
 from app.core.decode import MAX_BYTES
 from simulators.traffic import Message
 
@@ -222,3 +224,40 @@ def test_sigterm_while_the_group_is_forming_ends_the_worker(cluster):
     worker.send(signal.SIGTERM)
     assert worker.process.wait(15) == 0, worker.log.read_text()
     assert time.monotonic() - began < 10
+
+
+def job_of(number, wrong, rng):
+    """A result of a GHZ state of five qubits; `wrong` of its shots have qubit 0 read wrongly."""
+    flipped, left = int(rng.binomial(1000, wrong)), int(rng.binomial(450, 0.5)) + 250
+    counts = {"00000": left, "11111": 1000 - left - flipped, "11110": flipped}
+    return result(f"drift-{number}", at=NOW - 36_000 + 60 * number, shots=1000, counts=counts)
+
+
+def test_a_drift_is_said_on_its_topic_and_ended_by_a_new_baseline_from_the_command_line(cluster):
+    cluster.start()
+    cluster.await_ready()
+    rng = np.random.default_rng(21)
+    jobs = [job_of(number, 0.02 if number < 260 else 0.12, rng) for number in range(320)]
+    # One key: the order in which partitions are read is not that of time, and here a change has its place in time.
+    asyncio.run(cluster.produce([Message(0.0, RESULTS, b"device", dump(job)) for job in jobs]))
+    cluster.await_(taken(cluster, 320), 40, "everything taken in")
+
+    def alerts(name):
+        return [alert for alert in asyncio.run(cluster.values(ALERTS)) if alert["name"].startswith(name)]
+
+    cluster.await_(lambda: alerts("Fidelity") and alerts("ErrorRate"), 30, "the alerts of the drift")
+    (fell,), (rose,) = alerts("Fidelity"), alerts("ErrorRate")
+    assert (fell["notes"]["direction"], rose["notes"]["direction"]) == ("down", "up")
+    assert rose["figures"]["size_low"] < 0.1 < rose["figures"]["size_high"]
+    assert "11110 0.02" in fell["notes"]["moved"]
+    assert len(fell["run_ids"]) == 8
+
+    stream = ("--workload", "route-planning", "--backend", "ibm_fez", "--by", "ana", "--reason", "a new chip")
+    for signal_name in ("fidelity", "error_rate"):
+        done = qethics("rebaseline", *stream, "--signal", signal_name, **cluster.settings.environment())
+        assert done.returncode == 0, done.stderr
+    cluster.await_(lambda: len(alerts("Baseline")) == 2, 30, "the act, recorded")
+    assert {(act["notes"]["by"], act["figures"]["watches"]) for act in alerts("Baseline")} == {("ana", 1.0)}
+    ends = [alert for alert in alerts("Fidelity") + alerts("ErrorRate") if alert["status"] == "resolved"]
+    assert {end["fingerprint"] for end in ends} == {fell["fingerprint"], rose["fingerprint"]}
+    one_line(qethics("rebaseline", *stream, "--signal", "mood", **cluster.settings.environment()), "no signal 'mood'")

@@ -14,8 +14,8 @@ from streams import KEY, Bench, observation
 
 from app.conventions import REBASELINE_HEADER, SAMPLES
 from app.core.bitstrings import packed
-from app.core.catalog import Promise, Watch
-from app.core.outcomes import Pack
+from app.core.catalog import ANY, Promise, Watch
+from app.core.outcomes import Observation, Pack
 from app.core.results import stream_key
 from app.core.streams import StreamStage
 from detectors import Baseline
@@ -417,3 +417,36 @@ def test_a_detector_of_river_says_one_change_once_and_ends_with_the_cool_down(ca
     assert "promises nothing" in bench.alerts[0].notes["guarantee"]
     bench.beat(1001)
     assert [alert.status for alert in bench.alerts] == ["firing", "resolved"]
+
+
+def decided(offset, outcome, *, canary=None):
+    return Observation(
+        offset, Log.START + 60 * offset, f"run-{offset}", None, canary=canary, outcome=outcome,
+        decision=float(outcome == "approve"),
+    )  # fmt: skip
+
+
+ANYWHERE = stream_key("credit-scoring", ANY)
+
+
+def test_a_selection_rate_that_falls_is_seen_in_either_direction_of_the_model(bench):
+    rng = np.random.default_rng(15)
+    outcomes = ["approve" if draw < 0.7 else "decline" for draw in rng.random(1000)]
+    outcomes += ["approve" if draw < 0.4 else "decline" for draw in rng.random(200)]
+    found = [decided(number, outcome) for number, outcome in enumerate(outcomes)]
+    bench.apply(Pack("jobs", 0, 0, len(found), {ANYWHERE: found}))
+    (alert,) = bench.alerts
+    assert (alert.name, alert.labels["backend"], alert.notes["direction"]) == ("DecisionDrift", "any", "down")
+    assert alert.figures["size_low"] < 0.4 - 0.7 < alert.figures["size_high"]
+
+
+def test_a_canary_that_decides_otherwise_is_a_matter_for_a_person(bench):
+    found = []
+    for number in range(150):
+        found.append(decided(2 * number, "approve" if number % 10 else "decline"))
+        found.append(decided(2 * number + 1, "approve" if number % 2 else "decline", canary="v2"))
+    outcomes = bench.apply(Pack("jobs", 0, 0, 300, {ANYWHERE: found}))
+    (alert,) = bench.alerts
+    assert (alert.labels["verdict"], alert.labels["signal"], alert.severity) == ("differ", "decision", "ticket")
+    assert not outcomes.directives
+    assert bench.stage.counters["canary", "differ"] == 1

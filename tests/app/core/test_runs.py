@@ -9,6 +9,7 @@ from records import Log, event, lifecycle, result
 from app.conventions import GAP_HEADER, JOBS, RESULTS
 from app.core import runs
 from app.core.outcomes import Evidence
+from app.core.results import stream_key
 from app.core.runs import RunStage
 
 GRACE = 60
@@ -246,6 +247,16 @@ def test_money_spent_before_the_submission_arrives_is_forwarded_under_the_offset
     (pack,) = [pack for pack in outcomes.packs.values() if pack.spending]
     (spending,) = pack.spending
     assert pack.first <= spending.offset < pack.next
+
+
+def test_a_decision_and_a_charge_are_handed_on_to_the_streams_of_the_workload_on_any_backend(bench):
+    outcomes = bench.jobs(*lifecycle(submitted={"workload": "credit-scoring", "canary": True}))
+    (pack,) = [pack for pack in outcomes.packs.values() if pack.observations]
+    ((key, (decision, charge)),) = pack.observations.items()
+    assert key == stream_key("credit-scoring", "any")
+    assert (decision.outcome, decision.decision, decision.explanation_score) == ("approve", 1.0, 0.9)
+    assert (charge.cost_usd, charge.decision, charge.canary) == (1.25, None, "canary")
+    assert pack.first <= decision.offset < charge.offset < pack.next
 
 
 def test_a_refund_is_counted_apart_so_that_no_counter_falls(bench):
