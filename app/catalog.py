@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
@@ -17,7 +18,7 @@ from app.core.policy import Policy, Rule
 from app.core.results import stream_key
 from app.core.streams import SIGNALS
 from app.errors import SettingError
-from detectors import MODELS, REGISTRY, Bank, Baseline
+from detectors import DISTRIBUTIONS, MODELS, REGISTRY, Bank, Baseline
 
 T = TypeVar("T")
 
@@ -194,6 +195,8 @@ def _watches(path: Path, watches: dict[str, tuple[Watch, ...]]) -> dict[str, tup
         for watch in watched:
             key = f"watches.{signal}"
             known: dict[str, Callable[..., object]] = {**MODELS, **REGISTRY}
+            if signal == "counts":
+                known = {name: partial(detector, 1, learn=watch.learn) for name, detector in DISTRIBUTIONS.items()}
             if watch.detector not in known:
                 raise _unusable(path, key, f"there is no detector {watch.detector!r}; there are {', '.join(known)}")
             if not 0 < watch.share < inf or not 2 <= watch.learn <= _MOST_LEARNED or watch.grow > _MOST_LEARNED:

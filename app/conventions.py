@@ -28,6 +28,7 @@ REBASELINE_HEADER: Final = "qethics-rebaseline"
 DRIFT_ALERTS: Final = {
     "fidelity": "FidelityDrift",
     "error_rate": "ErrorRateDrift",
+    "counts": "DistributionDrift",
     "queue_seconds": "QueuePileup",
     "execution_seconds": "ExecutionTimeDrift",
     "cost_usd": "CostDrift",

@@ -51,10 +51,11 @@ class Bernoulli(OfLocation):
     def __init__(
         self,
         direction: str = "up",
-        sizes: tuple[float, ...] = (0.4, 0.7, 1.1, 1.7),
+        sizes: tuple[float, ...] = (0.4, 0.7, 1.1, 1.6),
         main: float = 1.0,
     ) -> None:
-        self.shifts, self.weights = directed(direction, sizes, main)
+        # Where every event tells little, small sizes beside each other are nearly one; so large ones get more.
+        self.shifts, self.weights = directed(direction, sizes, main, rising=0.5)
 
     def accepts(self, values: Floats) -> NDArray[np.bool_]:
         """0 and 1."""

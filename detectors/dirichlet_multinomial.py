@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln
+from scipy.special import gammaln, ndtri
 
 from detectors.mixture import Mixture, triple
 from detectors.model import Floats, ratio
@@ -17,10 +17,9 @@ MAX_WIDTH: Final = 8
 #: What no job has shown is still possible: this share of a baseline is spread evenly.
 _EVEN: Final = 1e-3
 _MOST_PRECISE: Final = 1e5
-#: Normal quantile of the cautious side of a learned precision (95 %), and the memory of recent shares, in jobs.
-_CAUTION: Final = 1.645
+#: The memory of recent shares, in jobs.
 _MEMORY_JOBS: Final = 10
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 
 class Moved(NamedTuple):
@@ -42,7 +41,9 @@ class _Snapshot(msgspec.Struct, array_like=True):
     width: int
     learn: int
     sizes: list[float]
+    doubt: float
     jobs: int
+    jobs_learned: int
     shots: float
     sums: bytes
     squares: bytes
@@ -63,21 +64,25 @@ class DirichletMultinomial:
 
     Alternatives keep the precision and move a share :math:`\varepsilon_k` of q along one way: to the uniform
     distribution (depolarizing), through a flip of one qubit (readout), or of one qubit to 0 (relaxation). The evidence
-    for each is the Shiryaev-Roberts statistic of `Mixture`.
+    for each is the Shiryaev-Roberts statistic of `Mixture`. Of a learned baseline the null law moves towards each
+    alternative as far as it may be wrong in that direction (`detectors.model.Model`), and an alternative that is no
+    further is left out.
 
     Parameters
     ----------
     width
         Qubits, 1 to 8.
     baseline
-        Bitstring -> probability, with `precision`; without it, both are learned from the first `learn` jobs, the
-        precision on its cautious side.
+        Bitstring -> probability, with `precision`; without it, both are learned from the first `learn` jobs.
     precision
         :math:`\varphi` > 0.
     learn
         Jobs to learn from, >= 10.
     sizes
         Shares moved, in (0, 1).
+    doubt
+        Probability that a learned baseline is further from the truth, in the direction of an alternative, than is
+        allowed for; in (0, 0.5).
 
     Examples
     --------
@@ -111,20 +116,27 @@ class DirichletMultinomial:
         *,
         learn: int = 100,
         sizes: tuple[float, ...] = (0.01, 0.03, 0.1),
+        doubt: float = 1e-3,
     ) -> None:
         if not 1 <= width <= MAX_WIDTH or learn < 10 or not all(0 < size < 1 for size in sizes):
             raise ValueError(f"width 1 to {MAX_WIDTH}, learn >= 10, sizes in (0, 1); not {width}, {learn}, {sizes}")
+        if not 0 < doubt < 0.5:
+            raise ValueError(f"doubt is in (0, 0.5), not {doubt}")
         self.width = width
         self._learn = learn
+        self._doubt = doubt
         self._sizes = sizes
         self._outcomes = 1 << width
         self._ways = (
             "depolarizing",
             *(f"{way} of qubit {q}" for way in ("readout", "relaxation") for q in range(width)),
         )
-        count = len(self._ways) * len(sizes)
-        self._mixture = Mixture(np.full(count, 1 / count), 1)
+        # Every gate depolarizes, and a share of all outcomes is hard to see: half of the prior is for that.
+        by_way = np.array([0.5, *np.full(2 * width, 0.25 / width)])
+        self._mixture = Mixture(np.tile(by_way / len(sizes), len(sizes)), 1)
         self._jobs = 0
+        #: Jobs and shots that the baseline was learned from; 0 where it was given.
+        self._jobs_learned = 0
         self._shots = 0.0
         self._sums, self._squares = np.zeros(self._outcomes), np.zeros(self._outcomes)
         self._baseline = np.zeros(self._outcomes)
@@ -180,8 +192,17 @@ class DirichletMultinomial:
         moved = np.concatenate([[(1 - size) * q + size * end for end in ends] for size in self._sizes])
         # Of a way that empties an outcome, a little stays: what is impossible under an alternative proves nothing.
         moved = (1 - _EVEN) * moved + _EVEN / self._outcomes
+        nulls, apart = q, np.ones(len(moved), dtype=bool)
+        if self._shots:
+            # Along each way the learned shares err like a mean: by 1 / sqrt(jobs) of what one job varies.
+            variance = q * (self._jobs_learned / self._shots + 1 / self._precision)
+            distance = np.sqrt((((moved - q) ** 2) / variance).sum(axis=1))
+            share = -ndtri(self._doubt) / sqrt(self._jobs_learned) / distance
+            apart = share < 1
+            nulls = q + np.minimum(share, 1.0)[:, None] * (moved - q)
         self._alternatives = self._precision * moved
-        self._null = self._precision * q
+        self._null = self._precision * nulls
+        self._apart = apart
         self._constant = gammaln(self._alternatives) - gammaln(self._null)
 
     def update(self, counts: Mapping[str, int], inflow: float) -> Moved | None:
@@ -212,8 +233,8 @@ class DirichletMultinomial:
         self._recent[places] += y / y.sum() / _MEMORY_JOBS
         if self._out:
             return None
-        terms = gammaln(y + self._alternatives[:, places]) - gammaln(y + self._null[places])
-        exponent = (terms - self._constant[:, places]).sum(axis=1)
+        terms = gammaln(y + self._alternatives[:, places]) - gammaln(y + self._null[..., places])
+        exponent = np.where(self._apart, (terms - self._constant[:, places]).sum(axis=1), -np.inf)
         rows = np.array([0])
         statistic = float(self._mixture.step(rows, triple(ratio(exponent)[None]), np.zeros(1), np.array([inflow]))[0])
         return self._alarm(statistic) if statistic >= 1 else None
@@ -224,15 +245,17 @@ class DirichletMultinomial:
         self._sums[places] += y
         self._squares[places] += y * y / shots
         if self._jobs >= self._learn:
+            self._jobs_learned = self._jobs
             self._arm(self._sums / self._shots, self._learned_precision())
 
     def _learned_precision(self) -> float:
         """From Pearson's statistic of the jobs about their mean, at the cautious limit of its dispersion."""
+        caution = -float(ndtri(self._doubt))
         q = self._sums / self._shots
         usual = q * self._shots / self._jobs >= 1
         pearson = (self._squares[usual] - 2 * q[usual] * self._sums[usual] + q[usual] ** 2 * self._shots) / q[usual]
         degrees = max((self._jobs - 1) * max(int(usual.sum()) - 1, 1), 1)
-        dispersion = float(pearson.sum()) / degrees * (1 + _CAUTION * sqrt(2 / degrees))
+        dispersion = float(pearson.sum()) / degrees * (1 + caution * sqrt(2 / degrees))
         shots = self._shots / self._jobs
         return (shots - 1) / max(dispersion - 1, (shots - 1) / _MOST_PRECISE) - 1 if shots > 2 else 1.0
 
@@ -258,7 +281,9 @@ class DirichletMultinomial:
                 self.width,
                 self._learn,
                 list(self._sizes),
+                self._doubt,
                 self._jobs,
+                self._jobs_learned,
                 self._shots,
                 self._sums.tobytes(),
                 self._squares.tobytes(),
@@ -285,11 +310,12 @@ class DirichletMultinomial:
             mixture.state = np.frombuffer(found.mixture).reshape(mixture.state.shape).copy()
         except (msgspec.MsgspecError, ValueError) as error:
             raise ValueError(f"the snapshot is damaged: {error}") from error
-        here = (_VERSION, self.width, self._learn, list(self._sizes))
-        if (found.version, found.width, found.learn, found.sizes) != here:
+        here = (_VERSION, self.width, self._learn, list(self._sizes), self._doubt)
+        if (found.version, found.width, found.learn, found.sizes, found.doubt) != here:
             raise ValueError(f"the snapshot is not of {here}")
         self._sums, self._squares, self._baseline, self._recent = (array.copy() for array in arrays)
-        self._jobs, self._shots, self._precision = found.jobs, found.shots, found.precision
+        self._jobs, self._jobs_learned, self._shots = found.jobs, found.jobs_learned, found.shots
+        self._precision = found.precision
         self._out, self._mixture = found.out, mixture
         if not self.learning:
             self._prepare()

@@ -227,8 +227,10 @@ def ratio(exponent: Floats) -> Floats:
     return np.exp(np.minimum(exponent, _MAX_EXPONENT))
 
 
-def directed(direction: str, sizes: tuple[float, ...], main: float) -> tuple[Floats, Floats]:
-    """Shifts and weights of a grid of sizes for a direction.
+def directed(
+    direction: str, sizes: tuple[float, ...], main: float, rising: float = 0.0
+) -> tuple[Floats, Floats]:  # fmt: skip
+    """Shifts and weights of a grid of sizes for a direction; within a side weights rise as size ** `rising`.
 
     Looking at the other side as well costs the main one only log(1 / main) of evidence.
 
@@ -242,8 +244,14 @@ def directed(direction: str, sizes: tuple[float, ...], main: float) -> tuple[Flo
     share = 0.5 if direction == "both" else main
     signed = np.asarray(sizes, dtype=np.float64) * (-1 if direction == "down" else 1)
     if share == 1:
-        return signed, np.full(len(signed), 1 / len(signed))
+        return signed, _prior(signed, rising)
     # The side that matters less is looked at through one alternative: every one is memory and time.
     opposite = -signed if direction == "both" else -signed[len(signed) // 2 :][:1]
-    weights = [np.full(len(side), part / len(side)) for side, part in ((signed, share), (opposite, 1 - share))]
+    weights = [_prior(side, rising) * part for side, part in ((signed, share), (opposite, 1 - share))]
     return np.concatenate([signed, opposite]), np.concatenate(weights)
+
+
+def _prior(side: Floats, rising: float) -> Floats:
+    weights = np.abs(side) ** rising
+    prior: Floats = weights / weights.sum()
+    return prior

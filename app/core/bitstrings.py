@@ -20,6 +20,11 @@ _DECODER: Final = msgspec.msgpack.Decoder(dict[str, int])
 _ENCODER: Final = msgspec.msgpack.Encoder()
 
 
+def unpacked(outcomes: bytes) -> dict[str, int]:
+    """What `packed` packed."""
+    return _DECODER.decode(outcomes)
+
+
 def packed(counts: dict[str, int]) -> bytes | None:
     """Counts as a stream keeps them; None if they have too many outcomes."""
     return _ENCODER.encode(counts) if len(counts) <= MAX_OUTCOMES else None

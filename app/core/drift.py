@@ -17,10 +17,11 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from app.core.bitstrings import Bitstrings
+from app.core.bitstrings import Bitstrings, unpacked
 from app.core.catalog import Catalog, Watch
 from app.core.outcomes import Observation
-from detectors import MODELS, REGISTRY, Bank, Baseline, Change, Detector
+from detectors import DISTRIBUTIONS, MODELS, REGISTRY, Bank, Baseline, Change, Detector, DirichletMultinomial, Moved
+from detectors.dirichlet_multinomial import MAX_WIDTH
 
 _WEEK_SECONDS: Final = 604_800.0
 #: A stream that was silent for longer does not come back with a larger allowance.
@@ -113,13 +114,18 @@ class Seen(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A change that a watch found, or its end, and where. River's detectors give no `change`."""
+    """A change that a watch found, or its end, and where.
+
+    What is known of it depends on the watch: a model gives a `change`, a distribution says what `moved`, River's
+    detectors give neither.
+    """
 
     seen: Seen
     watch: "Watched"
     value: float
-    change: Change | None
-    baseline: Baseline | None
+    change: Change | None = None
+    baseline: Baseline | None = None
+    moved: Moved | None = None
 
 
 class _Snapshot(Struct, array_like=True):
@@ -137,6 +143,8 @@ def reading(signal: str, observation: Observation) -> tuple[float, ...] | None:
         if observation.errors is None or not observation.shots:
             return None
         return float(observation.errors), float(observation.shots)
+    if signal == "counts":  # of a whole distribution the number of shots stands for it
+        return None if observation.outcomes is None or not observation.shots else (float(observation.shots),)
     value: float | None = getattr(observation, signal)
     return None if value is None else (value,)
 
@@ -302,6 +310,75 @@ class Modelled(Watched):
                 self.bank.rebaseline(row, given)
 
 
+class Distributed(Watched):
+    """A watch of whole distributions: an object a stream.
+
+    Parameters
+    ----------
+    signal, watch
+        What is watched, and how.
+    doubt
+        That in a learned baseline.
+    alerts_per_second
+        The rate of false alerts that all streams of this watch together may have.
+    """
+
+    def __init__(self, signal: str, watch: Watch, doubt: float, alerts_per_second: float) -> None:
+        super().__init__(signal, watch)
+        self._doubt = doubt
+        self._rate = alerts_per_second
+        #: A stream whose circuit changes its width gets another one.
+        self._detectors: dict[str, DirichletMultinomial] = {}
+        self._found: list[Found] = []
+        self._refused = 0
+
+    def offer(self, offer: Offer) -> None:
+        """Take in an observation that has its outcomes."""
+        key, counts = offer.key, unpacked(offer.observation.outcomes or b"\x80")
+        width = len(next(iter(counts)))
+        if width > MAX_WIDTH or any(len(outcome) != width for outcome in counts):
+            self._refused += 1
+            return
+        detector = self._detectors.get(key)
+        if detector is None or detector.width != width:
+            detector = self._detectors[key] = self._new(width)
+        place = self.places.setdefault(key, Place())
+        allowed = place.take(offer.at, offer.observation.calibration_id)
+        moved = detector.update(counts, self._rate / len(self._detectors) * allowed)
+        if moved is not None:
+            seen = Seen(offer, place.seen, place.epoch, place.mean_gap_seconds)
+            self._found.append(Found(seen, self, offer.readings[self.signal][0], moved=moved))
+
+    def _new(self, width: int) -> DirichletMultinomial:
+        return DISTRIBUTIONS[self.watch.detector](
+            width, learn=self.watch.learn, doubt=self._doubt, **self.watch.parameters
+        )
+
+    def flush(self) -> tuple[list[Found], int]:
+        """What was found since the last time."""
+        found, refused, self._found, self._refused = self._found, self._refused, [], 0
+        return found, refused
+
+    def rearm(self, key: str) -> None:
+        """Let a stream alarm again."""
+        self._detectors[key].rearm()
+
+    def rebaseline(self, key: str) -> None:
+        """Begin anew with a stream."""
+        self._detectors[key] = self._new(self._detectors[key].width)
+
+    def states(self) -> list[bytes]:
+        """The width and state of every detector."""
+        return [bytes([self._detectors[key].width]) + self._detectors[key].snapshot() for key in self.places]
+
+    def restore(self, places: dict[str, Place], states: list[bytes]) -> None:
+        """Continue from a state."""
+        self.places = places
+        for key, state in zip(places, states, strict=True):
+            self._detectors[key] = self._new(state[0])
+            self._detectors[key].restore(state[1:])
+
+
 class Unpromised(Watched):
     """A watch with one of River's detectors: an object a stream."""
 
@@ -321,7 +398,7 @@ class Unpromised(Watched):
         detector.update(value)
         if detector.drift_detected:
             seen = Seen(offer, place.seen, place.epoch, place.mean_gap_seconds)
-            self._found.append(Found(seen, self, value, None, None))
+            self._found.append(Found(seen, self, value))
 
     def flush(self) -> tuple[list[Found], int]:
         """What was found since the last time."""
@@ -362,13 +439,18 @@ class Drift:
 
     def _build(self) -> list[Watched]:
         watched = [(signal, watch) for signal, watches in self._catalog.watches.items() for watch in watches]
-        promised = [(signal, watch) for signal, watch in watched if watch.detector in MODELS]
-        total = sum(watch.share for _, watch in promised)
+        total = sum(watch.share for _, watch in watched if watch.detector not in REGISTRY)
         fleet = self._catalog.promise.false_alerts_per_week / _WEEK_SECONDS / self._partitions
-        return [
-            *(Modelled(signal, watch, self._catalog, fleet * watch.share / total) for signal, watch in promised),
-            *(Unpromised(signal, watch) for signal, watch in watched if watch.detector not in MODELS),
-        ]
+        built: list[Watched] = []
+        for signal, watch in watched:
+            if watch.detector in MODELS:
+                built.append(Modelled(signal, watch, self._catalog, fleet * watch.share / total))
+            elif watch.detector in DISTRIBUTIONS:
+                doubt = self._catalog.promise.doubt
+                built.append(Distributed(signal, watch, doubt, fleet * watch.share / total))
+            else:
+                built.append(Unpromised(signal, watch))
+        return built
 
     def offer(self, offer: Offer) -> None:
         """Offer an observation to every watch whose signal it has."""

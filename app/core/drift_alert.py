@@ -8,7 +8,7 @@ from app.core.drift import Firing, Found, Watched
 from app.core.evidence import instant
 from app.core.identity import outcome_id
 from app.core.outcomes import Alert
-from detectors import Baseline
+from detectors import Baseline, Change, Moved
 
 #: How far the estimated beginning of a change may be from a recalibration to be put down to it: observations, share.
 _NEAR_OBSERVATIONS: Final = 5
@@ -17,25 +17,44 @@ _NEAR_SHARE: Final = 0.3
 
 def cause(found: Found) -> str:
     """``recalibration`` if the change began when the device was recalibrated, else ``drift``."""
-    began = found.seen.epoch.began
-    if began is None or found.change is None:
+    began, change = found.seen.epoch.began, found.change or found.moved
+    if began is None or change is None:
         return "drift"
     since = found.seen.number - began + 1
     near = max(_NEAR_OBSERVATIONS, _NEAR_SHARE * since)
-    return "recalibration" if abs(found.change.observations - since) <= near else "drift"
+    return "recalibration" if abs(change.observations - since) <= near else "drift"
 
 
-def guarantee(baseline: Baseline | None, promise: Promise) -> str:
-    """What the promise is worth with this baseline."""
-    if baseline is None:
+def guarantee(kind: str | None, observations: int, promise: Promise) -> str:
+    """What the promise is worth with a baseline of that kind; None where nothing is promised."""
+    if kind is None:
         return "none: this detector promises nothing"
     promised = f"at most {promise.false_alerts_per_week:g} false drift alerts a week over all streams"
-    if baseline.kind != "learned":
-        return f"{promised}, if the {baseline.kind} baseline is right"
+    if kind != "learned":
+        return f"{promised}, if the {kind} baseline is right"
     return (
         f"{promised}, and beside that {promise.doubt:g} for each stream whose baseline was learned (this one from "
-        f"{baseline.observations} observations, if nothing was wrong with the device then)"
+        f"{observations} observations, if nothing was wrong with the device then)"
     )
+
+
+def _of_change(change: Change, baseline: Baseline) -> tuple[dict[str, float], dict[str, str]]:
+    figures = {
+        "baseline": baseline.location,
+        "baseline_spread": baseline.spread,
+        "observations": float(change.n),
+        "size": change.size,
+        "size_low": change.low,
+        "size_high": change.high,
+    }
+    return figures, {"direction": change.direction}
+
+
+def _of_distribution(moved: Moved) -> dict[str, str]:
+    return {
+        "ways": ", ".join(f"{way} ({share:.0%})" for way, share in moved.ways),
+        "moved": ", ".join(f"{outcome} {before:.4f} -> {after:.4f}" for outcome, before, after in moved.outcomes),
+    }
 
 
 def labels_of(watch: Watched, workload: str, backend: str) -> dict[str, str]:
@@ -55,41 +74,44 @@ def drift_alert(found: Found, workload: str, backend: str, promise: Promise) -> 
     promise
         What was promised.
     """
-    change, baseline, signal = found.change, found.baseline, found.watch.signal
+    change, baseline, moved, signal = found.change, found.baseline, found.moved, found.watch.signal
     offer, _, epoch, mean_gap_seconds = found.seen
     labels = labels_of(found.watch, workload, backend)
     name, severity = DRIFT_ALERTS[signal], "ticket"
-    figures = {"value": found.value}
-    notes = {"cause": cause(found), "guarantee": guarantee(baseline, promise)}
+    kind: str | None = None
+    learned = 0
+    figures, notes = {"value": found.value}, {"cause": cause(found)}
     text = "has drifted"
+    if offer.bitstrings.recent:
+        notes["moved"] = offer.bitstrings.moved()
     if change is not None and baseline is not None:
-        notes |= {
-            "direction": change.direction,
-            "baseline": baseline.kind,
-            "changed_at": instant(offer.at - change.observations * mean_gap_seconds),
-        }
-        figures |= {
-            "baseline": baseline.location,
-            "baseline_spread": baseline.spread,
-            "baseline_observations": float(baseline.observations),
-            "observations": float(change.n),
-            "size": change.size,
-            "size_low": change.low,
-            "size_high": change.high,
-            "since_observations": change.observations,
-            "evidence": change.evidence,
-            "budget_spent": change.spent,
-        }
+        kind, learned = baseline.kind, baseline.observations
+        more, said = _of_change(change, baseline)
+        figures, notes = figures | more, notes | said
         text = f"went {change.direction} by {abs(change.size):.3g}"
         if signal == "fidelity" and change.size <= -promise.collapse:
             name, severity = FIDELITY_COLLAPSE_ALERT, "page"
+    elif moved is not None:
+        kind, learned = "learned", found.watch.watch.learn
+        notes |= _of_distribution(moved)
+        text = f"moved: {moved.ways[0][0]}"
+    seen_since = change or moved
+    if seen_since is not None and kind is not None:
+        notes |= {
+            "baseline": kind,
+            "changed_at": instant(offer.at - seen_since.observations * mean_gap_seconds),
+        }
+        figures |= {
+            "baseline_observations": float(learned),
+            "since_observations": seen_since.observations,
+            "evidence": seen_since.evidence,
+            "budget_spent": seen_since.spent,
+        }
+    notes["guarantee"] = guarantee(kind, learned, promise)
     if epoch.before is not None:
         notes["calibration_before"] = epoch.before
     if epoch.calibration is not None:
         notes["calibration"] = epoch.calibration
-    moved = offer.bitstrings.moved()
-    if moved:
-        notes["moved"] = moved
     place = (*offer.source, offer.observation.offset)
     return Alert(
         alert_id=outcome_id("alert", name, *labels.values(), *place),

@@ -133,3 +133,19 @@ def test_two_watches_whose_alerts_could_not_be_told_apart_are_refused(policies):
     change(policies / "detectors.yaml", line, line + "    - {detector: beta, parameters: {direction: both}}\n")
     with pytest.raises(SettingError, match="beta is there twice"):
         load_catalog(policies)
+
+
+@pytest.mark.parametrize(
+    ("signal", "watch", "why"),
+    [
+        ("counts", "{detector: beta, parameters: {}}", "no detector 'beta'"),
+        ("queue_seconds", "{detector: dirichlet_multinomial, parameters: {}}", "no detector 'dirichlet_multinomial'"),
+        ("counts", "{detector: dirichlet_multinomial, parameters: {}, learn: 5}", "learn >= 10"),
+        ("queue_seconds", "{detector: gaussian, parameters: {}, grow: 10000000}", "at most 1,000,000"),
+        ("queue_seconds", "{detector: beta_binomial, parameters: {}}", "takes counts"),
+    ],
+)
+def test_a_watch_that_cannot_be_is_refused(policies, signal, watch, why):
+    change(policies / "detectors.yaml", "  # The share of favourable", f"  {signal}:\n    - {watch}\n  # The share of")
+    with pytest.raises(SettingError, match=why):
+        load_catalog(policies)

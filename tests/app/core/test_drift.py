@@ -450,3 +450,60 @@ def test_a_canary_that_decides_otherwise_is_a_matter_for_a_person(bench):
     assert (alert.labels["verdict"], alert.labels["signal"], alert.severity) == ("differ", "decision", "ticket")
     assert not outcomes.directives
     assert bench.stage.counters["canary", "differ"] == 1
+
+
+def distributions(count, shares, first=0, seed=9):
+    rng = np.random.default_rng(seed)
+    for index in range(first, first + count):
+        drawn = rng.multinomial(1000, rng.dirichlet(2000 * np.array(shares)))
+        counts = dict(zip(("00", "01", "10", "11"), drawn.tolist(), strict=True))
+        yield observation(index, None, outcomes=packed(counts))
+
+
+GOOD = (0.7, 0.02, 0.02, 0.26)
+READ_WRONGLY = (0.632, 0.088, 0.044, 0.236)  # one in ten of qubit 0, the rightmost
+
+
+@pytest.fixture
+def whole(catalog):
+    watches = {"counts": (Watch("dirichlet_multinomial", {}, learn=100),)}
+    return msgspec.structs.replace(catalog, watches=watches)
+
+
+def test_a_whole_distribution_that_moves_is_said_with_the_way_and_the_outcomes(whole):
+    bench = Bench(whole)
+    found = [*distributions(300, GOOD), *distributions(40, READ_WRONGLY, 300)]
+    bench.apply(Pack("results", 0, 0, len(found), {KEY: found}))
+    (alert,) = bench.alerts
+    assert (alert.name, alert.labels["detector"]) == ("DistributionDrift", "dirichlet_multinomial")
+    assert alert.notes["ways"].startswith("readout of qubit 0")
+    assert {each.split()[0] for each in alert.notes["moved"].split(", ")[:2]} == {"00", "01"}
+    assert "this one from 100 observations" in alert.notes["guarantee"]
+    assert 0 < alert.figures["budget_spent"] < 1 < alert.figures["evidence"]
+    assert alert.figures["since_observations"] < 20
+
+
+def test_a_watch_of_distributions_continues_where_it_was_and_begins_anew_when_asked(whole):
+    found = [*distributions(150, GOOD), *distributions(40, READ_WRONGLY, 150)]
+    one, other = Bench(whole), Bench(whole)
+    one.apply(Pack("results", 0, 0, len(found), {KEY: found}))
+    for first in range(0, len(found), 19):
+        piece = found[first : first + 19]
+        other.apply(Pack("results", 0, first, first + len(piece), {KEY: piece}))
+        restored = StreamStage(whole, 4)
+        restored.restore(other.stage.snapshot())
+        other.stage = restored
+    assert one.alerts == other.alerts
+    assert one.stage.snapshot() == other.stage.snapshot()
+    rebaseline(one, signal="counts")
+    assert [alert.status for alert in one.alerts] == ["firing", "resolved", "firing"]
+    assert one.stage.drift.watches[0]._detectors[KEY].learning
+
+
+def test_a_circuit_of_another_width_is_learned_anew_and_a_wide_one_is_refused(whole):
+    bench = Bench(whole)
+    wide = packed({"0" * 9: 500, "1" * 9: 500})
+    found = [*distributions(120, GOOD), observation(120, None, outcomes=packed({"000": 500, "111": 500}))]
+    bench.apply(Pack("results", 0, 0, 122, {KEY: [*found, observation(121, None, outcomes=wide)]}))
+    assert bench.stage.drift.watches[0]._detectors[KEY].width == 3
+    assert bench.stage.counters["refused", "counts"] == 1
