@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
@@ -12,6 +11,7 @@ import yaml
 from msgspec import Struct
 
 from app.core.catalog import ANY, TIERS, Catalog, Promise, VarianceWindow, Watch, Workload
+from app.core.drift import distribution
 from app.core.evidence import BITS, Requirements
 from app.core.fidelity import Ideal
 from app.core.policy import Policy, Rule
@@ -106,7 +106,7 @@ def load_catalog(directory: Path = DEFAULT_DIRECTORY) -> Catalog:
         providers=frozenset(known.providers),
         budgets=known.cost_centers,
         requirements=_requirements(directory / "evidence.yaml", closing.tiers),
-        watches=_watches(directory / "detectors.yaml", detection.watches),
+        watches=_watches(directory / "detectors.yaml", detection.watches, detection.promise.doubt),
         promise=_promise(directory / "detectors.yaml", detection.promise),
         baselines=_baselines(directory / "detectors.yaml", detection, known),
         variance=detection.variance,
@@ -169,9 +169,9 @@ def _rule(path: Path, source: str) -> Rule | None:
 
 def _ideals(path: Path, ideals: dict[str, dict[str, float]]) -> dict[str, Ideal]:
     prepared = {}
-    for name, distribution in ideals.items():
+    for name, probabilities in ideals.items():
         try:
-            prepared[name] = Ideal(distribution)
+            prepared[name] = Ideal(probabilities)
         except ValueError as error:
             raise _unusable(path, f"ideals.{name}", str(error)) from error
     return prepared
@@ -188,7 +188,7 @@ def _requirements(path: Path, tiers: dict[str, Requirements]) -> dict[str, Requi
     return tiers
 
 
-def _watches(path: Path, watches: dict[str, tuple[Watch, ...]]) -> dict[str, tuple[Watch, ...]]:
+def _watches(path: Path, watches: dict[str, tuple[Watch, ...]], doubt: float) -> dict[str, tuple[Watch, ...]]:
     for signal, watched in watches.items():
         if signal not in SIGNALS:
             raise _unusable(path, f"watches.{signal}", f"there is no signal {signal!r}; there are {', '.join(SIGNALS)}")
@@ -196,7 +196,7 @@ def _watches(path: Path, watches: dict[str, tuple[Watch, ...]]) -> dict[str, tup
             key = f"watches.{signal}"
             known: dict[str, Callable[..., object]] = {**MODELS, **REGISTRY}
             if signal == "counts":
-                known = {name: partial(detector, 1, learn=watch.learn) for name, detector in DISTRIBUTIONS.items()}
+                known = {name: lambda watch=watch, **_: distribution(watch, doubt, 1) for name in DISTRIBUTIONS}
             if watch.detector not in known:
                 raise _unusable(path, key, f"there is no detector {watch.detector!r}; there are {', '.join(known)}")
             if not 0 < watch.share < inf or not 2 <= watch.learn <= _MOST_LEARNED or watch.grow > _MOST_LEARNED:

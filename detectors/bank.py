@@ -42,6 +42,10 @@ _VERSION: Final = 2
 #: known when the change began; measured over changes of 0.5 to 4 standard deviations, that covers 80 to 86 %,
 #: this 93 to 96 %.
 _HALF_WIDTH: Final = 2.8
+#: A stream that is out has moved further when the mean of about so many observations is surely so many times as far
+#: out as what was last said.
+_LATELY: Final = 8
+_FURTHER: Final = 1.5
 _NEVER: Final = np.iinfo(np.int64).max
 #: With fewer streams in a turn than this, one after the other is faster.
 _MANY: Final = 6
@@ -60,7 +64,7 @@ class Baseline(NamedTuple):
 
 
 class Change(NamedTuple):
-    """An alarm, or the return of a stream to its baseline.
+    """An alarm, that a stream which is out has moved half as far again, or its return to the baseline.
 
     `place` is that in the batch, `n` counts the stream's observations. `observations` is how long ago the change is
     estimated to have begun, `size` the mean since less the baseline's, with an interval that covers the truth in some
@@ -69,7 +73,7 @@ class Change(NamedTuple):
     `spent` is that inflow: the expected number of false alarms since then.
     """
 
-    kind: Literal["alarm", "recovery"]
+    kind: Literal["alarm", "worse", "recovery"]
     row: int
     place: int
     n: int
@@ -205,10 +209,12 @@ class Bank:
         if self.out(row):
             self._restart(row, _ARMED)
 
-    def _leave(self, row: int, lead: int) -> None:
+    def _leave(self, row: int, lead: int, size: float) -> None:
         """A stream is out. What it would have learned from next is not of its baseline, or may not be."""
-        self._restart(row, _OUT)
         entry = self._table[row]
+        *_, mean, _ = self._mixture.posterior(row)
+        self._restart(row, _OUT)
+        self._mixture.follow_mean(row, mean, size)
         entry["lead"], entry["more"], entry["sum"], entry["squares"], entry["inverses"] = lead, 0, 0.0, 0.0, 0.0
 
     def _restart(self, row: int, state: int) -> None:
@@ -239,7 +245,7 @@ class Bank:
 
         Returns
         -------
-        Alarms and recoveries, by place in the batch.
+        Alarms, what has moved further, and recoveries, by place in the batch.
 
         Raises
         ------
@@ -359,10 +365,12 @@ class Bank:
         before, at = int(entry["n"]), 0  # `n` itself is counted in `_until_due`
         while at < len(places):
             if entry["state"] == _OUT:
-                lead = int(entry["lead"])
+                lead, first = int(entry["lead"]), at
                 at, back = self._mixture.follow_back(
                     row, listed, at, self._possible(np.array([lead]))[0].tolist(), inflow
                 )
+                for since in range(first, min(at + 1, len(places))):
+                    self._worsened(row, places[since], before + since + 1, observed[since], changes)
                 if back:
                     changes.append(self._recovery(row, places[at], before + at + 1, lead))
                     self._restart(row, _ARMED)
@@ -371,7 +379,7 @@ class Bank:
                 if statistic:
                     change, lead = self._alarm(row, places[at], before + at + 1, statistic)
                     changes.append(change)
-                    self._leave(row, lead)
+                    self._leave(row, lead, change.size)
             at += 1
 
     def _step(
@@ -381,7 +389,7 @@ class Bank:
         """One observation of each of some streams."""
         if self._any_out:
             out = self._table["state"][rows] == _OUT
-            self._await_return(rows[out], tripled[out], inflow[out], places[out], numbers[out], changes)
+            self._await_return(rows[out], tripled[out], observed[out], inflow[out], places[out], numbers[out], changes)
             armed = ~out
             rows, tripled, observed = rows[armed], tripled[armed], observed[armed]
             inflow, places, numbers = inflow[armed], places[armed], numbers[armed]
@@ -392,7 +400,7 @@ class Bank:
             row = int(rows[hit])
             change, lead = self._alarm(row, int(places[hit]), int(numbers[hit]), float(statistic[hit]))
             changes.append(change)
-            self._leave(row, lead)
+            self._leave(row, lead, change.size)
             self._any_out = True
 
     def _alarm(self, row: int, place: int, n: int, statistic: float) -> tuple[Change, int]:
@@ -406,7 +414,7 @@ class Bank:
 
     def _sized(self, change: Change, values: Floats) -> Change:
         """With the interval of its size: for that the size of the observation it was found in is needed."""
-        if change.kind == "recovery":
+        if change.kind != "alarm":
             return change
         baseline = self._held(change.row)
         noise = self.model.noise(baseline.location, baseline.spread, change.size, float(values[change.place, -1]))
@@ -416,9 +424,23 @@ class Bank:
     def _direction(self, lead: int) -> Literal["up", "down"]:
         return "up" if self.model.shifts[lead] > 0 else "down"
 
+    def _worsened(self, row: int, place: int, n: int, observed: float, changes: list[Change]) -> None:
+        """Whether a stream that is out has moved much further than was said."""
+        mean, said = self._mixture.mean(row)
+        mean += (observed - mean) / _LATELY
+        location, spread, *_ = self._held(row)
+        size = self.model.effect(mean, location, spread)
+        half = _HALF_WIDTH * self.model.noise(location, spread, size, np.inf) / sqrt(_LATELY)
+        if size * said > 0 and abs(size) - half >= _FURTHER * abs(said):
+            said = size
+            way = self._direction(int(self._table[row]["lead"]))
+            changes.append(Change("worse", row, place, n, way, size, size - half, size + half, _LATELY, 0.0, 0.0))
+        self._mixture.follow_mean(row, mean, said)
+
     def _await_return(
-        self, rows: Rows, tripled: Floats, inflow: Floats, places: Rows, numbers: Rows, changes: list[Change]
-    ) -> None:
+        self, rows: Rows, tripled: Floats, observed: Floats, inflow: Floats, places: Rows, numbers: Rows,
+        changes: list[Change],
+    ) -> None:  # fmt: skip
         """The reversed test: a stream is back when no alternative that may have been it explains it any more.
 
         For each, (r + a) / L is the statistic of its end, and the smallest of them counts, as one does not know which
@@ -428,6 +450,10 @@ class Bank:
         if not len(rows):
             return
         table, mixture, shifts = self._table, self._mixture, self.model.shifts
+        for row, place, number, value in zip(
+            rows.tolist(), places.tolist(), numbers.tolist(), observed.tolist(), strict=True
+        ):
+            self._worsened(row, place, number, value, changes)
         lead = table["lead"][rows]
         back = mixture.step_back(rows, tripled[:, : len(shifts)], inflow)
         smallest = np.where(self._possible(lead), back, np.inf).min(axis=1)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv, expit, logit
 
-from detectors.model import Floats, Known, Moments, OfLocation, beyond, directed, ratio
+from detectors.model import Floats, Known, Moments, OfLocation, directed, outwards, ratio
 
 
 class Bernoulli(OfLocation):
@@ -47,6 +47,7 @@ class Bernoulli(OfLocation):
     """
 
     name: Final = "bernoulli"
+    quantity = "rate"
 
     def __init__(
         self,
@@ -69,10 +70,9 @@ class Bernoulli(OfLocation):
 
     def coefficients(self, known: Known, doubt: float) -> Floats:
         """Log ratio of a 1 and of a 0."""
-        moved = expit(logit(known.location) + self.shifts)
         null = rate_limit(known.location, known.learned, self.shifts, doubt)
-        ratios = np.stack([np.log(moved / null), np.log((1 - moved) / (1 - null))], axis=1)
-        return np.where(beyond(moved, null, self.shifts)[:, None], ratios, -np.inf)
+        moved = expit(outwards(logit(known.location) + self.shifts, logit(null), self.shifts))
+        return np.stack([np.log(moved / null), np.log((1 - moved) / (1 - null))], axis=1)
 
     def ratios(self, values: Floats, coefficients: Floats) -> Floats:
         """The ratio of a 1 or of a 0."""

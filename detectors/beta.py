@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from scipy.special import betainc, betaln
 
-from detectors.model import Floats, Known, Moments, OfShare, beyond, directed, nearest_null, ratio
+from detectors.model import Floats, Known, Moments, OfShare, apart, beyond, directed, ratio
 
 #: Of a proportion closer to 0 or 1 than this only that is known: the law has no value at the ends.
 EDGE: Final = 1e-4
@@ -88,11 +88,11 @@ class Beta(OfShare):
         skewness, kurtosis = _skewness_and_kurtosis(mean * precision, (1 - mean) * precision)
         # A mean that errs to the long tail's side comes with a variance that errs upwards.
         correlation = np.sign(self.shifts) * skewness / np.sqrt(kurtosis + 2)
-        null = nearest_null(self.shifts, known.margin(doubt), known.excess(doubt, kurtosis), correlation)
+        null, shifts = apart(self.shifts, known.margin(doubt), known.excess(doubt, kurtosis), correlation)
         # And towards an end that is nearer than two spreads there is no change to look for.
         low = np.minimum(mean, np.maximum(mean / 2, 2 * spread))
         high = np.maximum(mean, 1 - np.maximum((1 - mean) / 2, 2 * spread))
-        moved, unmoved = (np.clip(mean + by * spread, low, high) for by in (self.shifts, null))
+        moved, unmoved = (np.clip(mean + by * spread, low, high) for by in (shifts, null))
         a, b, a0, b0 = moved * precision, (1 - moved) * precision, unmoved * precision, (1 - unmoved) * precision
         constant = betaln(a, b) - betaln(a0, b0)
         with np.errstate(divide="ignore", invalid="ignore"):

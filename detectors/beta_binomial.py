@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.special import betaln, expit, logit
 
 from detectors.bernoulli import rate_limit
-from detectors.model import Floats, Known, Moments, OfLocation, beyond, directed, ratio
+from detectors.model import Floats, Known, Moments, OfLocation, directed, outwards, ratio
 
 #: The least variation between jobs that is ever assumed, as a share of the rate. Devices differ from job to job by far
 #: more; a binomial law (none) gives 89 observations between false alarms where 10,000 were asked for.
@@ -58,6 +58,7 @@ class BetaBinomial(OfLocation):
     """
 
     name: Final = "beta_binomial"
+    quantity = "rate"
     columns = 2
 
     def __init__(
@@ -97,12 +98,10 @@ class BetaBinomial(OfLocation):
         kurtosis = 6 * variation**2 + known.inverse_size / rate
         more = np.maximum(one * (1 + known.excess(doubt, kurtosis)) - counting, between)
         variation = np.sqrt(more / (1 - known.inverse_size)) / rate
-        moved = expit(logit(rate) + self.shifts)
+        moved = expit(outwards(logit(rate) + self.shifts, logit(null), self.shifts))
         alpha, beta = _shape(moved, variation)
         alpha0, beta0 = _shape(null, variation)
-        constant = betaln(alpha, beta) - betaln(alpha0, beta0)
-        constant = np.where(beyond(moved, null, self.shifts), constant, np.inf)
-        return np.stack([alpha, beta, alpha0, beta0, constant], axis=1)
+        return np.stack([alpha, beta, alpha0, beta0, betaln(alpha, beta) - betaln(alpha0, beta0)], axis=1)
 
     def ratios(self, values: Floats, coefficients: Floats) -> Floats:
         """Quotient of the two laws at (y, n)."""

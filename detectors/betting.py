@@ -19,10 +19,10 @@ class Betting(OfShare):
     law of x and however it depends on the past, so this is the honest form while a baseline is only learned; it pays
     for it in delay.
 
-    Baseline: (m_0 in (0, 1), unused). A learned m_0 is moved, for each side, to its confidence limit (Student's, for
-    which the learned observations must be independent, and enough that their mean is about normal). Observations are
-    cut to [0, 1], and a given m_0 must be the mean of observations so cut. `shifts` are shares of the largest bet,
-    signed.
+    Baseline: (m_0 in (0, 1), unused). A learned m_0 is moved, for each side, to its confidence limit by the empirical
+    Bernstein inequality, for which the learned observations must be independent and may have any law: a hundred scores
+    of 1 do not prove that there is none of 0. Observations are cut to [0, 1], and a given m_0 must be the mean of
+    observations so cut. `shifts` are shares of the largest bet, signed.
 
     Parameters
     ----------
@@ -47,7 +47,8 @@ class Betting(OfShare):
     References
     ----------
     Waudby-Smith, Ramdas: Estimating means of bounded random variables by betting. J. Royal Statistical Society B 86
-    (2024), 1-27. Shin, Ramdas, Rinaldo: E-detectors. NEJSDS 2 (2024), 229-260.
+    (2024), 1-27. Maurer, Pontil: Empirical Bernstein bounds and sample variance penalization. COLT (2009). Shin,
+    Ramdas, Rinaldo: E-detectors. NEJSDS 2 (2024), 229-260.
     """
 
     name: Final = "betting"
@@ -69,7 +70,7 @@ class Betting(OfShare):
 
     def coefficients(self, known: Known, doubt: float) -> Floats:
         """m_0 and lambda_k, negative for a fall."""
-        mean = known.location + np.sign(self.shifts) * known.margin(doubt) * known.spread
+        mean = known.location + np.sign(self.shifts) * _bernstein(known, doubt)
         mean = np.clip(mean, _EDGE, 1 - _EDGE)
         largest = np.where(self.shifts < 0, 1 / (1 - mean), 1 / mean)
         return np.stack([mean, self.shifts * largest], axis=1)
@@ -85,3 +86,11 @@ class Betting(OfShare):
     def noise(self, location: float, spread: float, size: float, of: float) -> float:
         """The most that a value in [0, 1] can have around its mean: nothing else is assumed."""
         return sqrt(location * (1 - location))
+
+
+def _bernstein(known: Known, doubt: float) -> Floats:
+    """How far the mean of values in [0, 1] may be from a learned one with probability `doubt` on a side."""
+    given = np.isinf(known.learned)
+    n, nats = np.where(given, 2.0, np.maximum(known.learned, 2.0)), np.log(2 / doubt)
+    limit = known.spread * np.sqrt(2 * nats / n) + 7 * nats / (3 * (n - 1))
+    return np.where(given, 0.0, limit)

@@ -41,7 +41,6 @@ class _Snapshot(msgspec.Struct, array_like=True):
     width: int
     learn: int
     sizes: list[float]
-    doubt: float
     jobs: int
     jobs_learned: int
     shots: float
@@ -281,7 +280,6 @@ class DirichletMultinomial:
                 self.width,
                 self._learn,
                 list(self._sizes),
-                self._doubt,
                 self._jobs,
                 self._jobs_learned,
                 self._shots,
@@ -310,8 +308,8 @@ class DirichletMultinomial:
             mixture.state = np.frombuffer(found.mixture).reshape(mixture.state.shape).copy()
         except (msgspec.MsgspecError, ValueError) as error:
             raise ValueError(f"the snapshot is damaged: {error}") from error
-        here = (_VERSION, self.width, self._learn, list(self._sizes), self._doubt)
-        if (found.version, found.width, found.learn, found.sizes, found.doubt) != here:
+        here = (_VERSION, self.width, self._learn, list(self._sizes))
+        if (found.version, found.width, found.learn, found.sizes) != here:
             raise ValueError(f"the snapshot is not of {here}")
         self._sums, self._squares, self._baseline, self._recent = (array.copy() for array in arrays)
         self._jobs, self._jobs_learned, self._shots = found.jobs, found.jobs_learned, found.shots

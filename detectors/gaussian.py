@@ -4,7 +4,7 @@ from typing import Final
 
 import numpy as np
 
-from detectors.model import Floats, Known, OfNormal, beyond, directed, nearest_null, ratio
+from detectors.model import Floats, Known, OfNormal, apart, directed, ratio
 
 
 class Gaussian(OfNormal):
@@ -24,6 +24,8 @@ class Gaussian(OfNormal):
         Sizes of shifts looked for, in standard deviations, > 0.
     main
         Share of the prior on that side, in [0.5, 1]; ``both`` halves it.
+    least_spread
+        The least standard deviation that is learned, > 0: a change far smaller than that is none.
 
     Examples
     --------
@@ -49,15 +51,18 @@ class Gaussian(OfNormal):
         direction: str = "down",
         sizes: tuple[float, ...] = (0.35, 0.475, 0.645, 0.88, 1.2, 1.6, 2.2),
         main: float = 0.97,
+        least_spread: float = 1e-9,
     ) -> None:
+        if not least_spread > 0:
+            raise ValueError(f"least_spread is above 0, not {least_spread}")
+        self.least_spread = least_spread
         self.shifts, self.weights = directed(direction, sizes, main)
 
     def coefficients(self, known: Known, doubt: float) -> Floats:
         """Slope and offset of log L_k as a function of x."""
-        null = nearest_null(self.shifts, known.margin(doubt), known.excess(doubt))
-        slope = (self.shifts - null) / known.spread
-        offset = slope * known.location + 0.5 * (self.shifts**2 - null**2)
-        return np.stack([slope, np.where(beyond(self.shifts, null, self.shifts), offset, np.inf)], axis=1)
+        null, moved = apart(self.shifts, known.margin(doubt), known.excess(doubt))
+        slope = (moved - null) / known.spread
+        return np.stack([slope, slope * known.location + 0.5 * (moved**2 - null**2)], axis=1)
 
     def ratios(self, values: Floats, coefficients: Floats) -> Floats:
         """exp(slope * x - offset)."""

@@ -160,6 +160,16 @@ class Mixture:
         self.state[row, :k] = back
         return place, found
 
+    def mean(self, row: int) -> tuple[float, float]:
+        """What `follow_mean` keeps of a stream that is out."""
+        k = len(self.weights)
+        return float(self.state[row, k]), float(self.state[row, 2 * k])
+
+    def follow_mean(self, row: int, mean: float, said: float) -> None:
+        """Keep two numbers of a stream that is out, where the companions of its evidence were."""
+        k = len(self.weights)
+        self.state[row, k], self.state[row, 2 * k] = mean, said
+
     def posterior(self, row: int) -> tuple[Floats, float, float, float]:
         """Of a stream: shares of the alternatives; of the likeliest the age and the mean since; the inflow."""
         k = len(self.weights)

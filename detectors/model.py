@@ -88,12 +88,16 @@ class Model(Protocol):
     by every stream whose mean was learned too high. So an alternative is held against the null law *nearest to it*
     that what was learned leaves possible, up to `doubt`: that is the least favourable one (for the exponential
     families here: Grunwald, de Heide, Koolen 2024, JRSS B 86, 1091-1128), and every other has a smaller mean ratio. An
-    alternative that is no further out than that null law cannot be told from it, and its ratio is 0.
+    alternative that is nearer to that null law than half its size could hardly be told from it, and moves out to there.
     """
 
     @property
     def name(self) -> str:
         """Name in the registry."""
+
+    @property
+    def quantity(self) -> str:
+        """What it is that changes: the mean, the rate, the spread."""
 
     @property
     def columns(self) -> int:
@@ -139,6 +143,7 @@ class OfLocation:
     """What models have in common whose change is one of location."""
 
     columns = 1
+    quantity = "mean"
 
     def shaped(self, values: Floats) -> Floats:
         """As they are."""
@@ -174,6 +179,9 @@ class OfShare(OfLocation):
 class OfNormal(OfLocation):
     """What models of a normal value have in common; their baseline is (mean, standard deviation)."""
 
+    #: The least standard deviation that is learned.
+    least_spread = 1e-9
+
     def accepts(self, values: Floats) -> NDArray[np.bool_]:
         """All values whose square is finite."""
         taken: NDArray[np.bool_] = np.abs(values[:, 0]) <= _LARGEST
@@ -186,7 +194,7 @@ class OfNormal(OfLocation):
 
     def learned(self, moments: Moments) -> tuple[float, float]:
         """Mean and standard deviation; of a constant, a deviation of a thousandth of it."""
-        return moments.mean, max(moments.deviation, 1e-3 * abs(moments.mean), 1e-9)
+        return moments.mean, max(moments.deviation, 1e-3 * abs(moments.mean), self.least_spread)
 
 
 def share(values: Floats) -> Floats:
@@ -194,12 +202,14 @@ def share(values: Floats) -> Floats:
     return values[:, 0] if values.shape[1] == 1 else values[:, 0] / values[:, 1]
 
 
-def nearest_null(shifts: Floats, margin: Floats, excess: Floats, correlation: Floats | float = 0.0) -> Floats:
-    r"""How far the least favourable null mean is from the learned one, in standard deviations, shape (m, K), signed.
+def apart(
+    shifts: Floats, margin: Floats, excess: Floats, correlation: Floats | float = 0.0
+) -> tuple[Floats, Floats]:  # fmt: skip
+    r"""The null mean nearest to each alternative, and the alternative, in standard deviations, signed, shape (m, K).
 
     For a normal value and an alternative :math:`\delta` against a null mean at :math:`\epsilon < \delta`, the mean
     ratio is at most 1 where :math:`e + \frac{1}{2} (\delta - \epsilon) v \le \epsilon`, with e the error of the
-    mean and v that of the variance. So both limits, added as errors are.
+    mean and v that of the variance. So :math:`\epsilon` is both limits, added as errors are.
 
     Parameters
     ----------
@@ -210,10 +220,25 @@ def nearest_null(shifts: Floats, margin: Floats, excess: Floats, correlation: Fl
     correlation
         Of an estimated mean that errs towards the alternative and a variance estimated too small, shape (m, K).
     """
-    from_spread = 0.5 * np.abs(shifts) * excess
-    off = np.sqrt(np.maximum(margin**2 + from_spread**2 + 2 * correlation * margin * from_spread, 0.0))
-    nearest: Floats = np.sign(shifts) * off
-    return nearest
+    sizes = np.abs(shifts)
+
+    def limit(distance: Floats) -> Floats:
+        spread = 0.5 * distance * excess
+        found: Floats = np.sqrt(np.maximum(margin**2 + spread**2 + 2 * correlation * margin * spread, 0.0))
+        return found
+
+    null = limit(sizes)
+    near = null > sizes / 2
+    null = np.where(near, limit(sizes / 2), null)
+    alternative = np.where(near, np.maximum(null + sizes / 2, sizes), sizes)
+    return np.sign(shifts) * null, np.sign(shifts) * alternative
+
+
+def outwards(alternatives: Floats, nulls: Floats, shifts: Floats) -> Floats:
+    """Alternatives, shape (m, K), moved out to half a shift from the null law where they are nearer to it."""
+    nearest = nulls + 0.5 * shifts
+    moved: Floats = np.where(shifts > 0, np.maximum(alternatives, nearest), np.minimum(alternatives, nearest))
+    return moved
 
 
 def beyond(alternatives: Floats, nulls: Floats, shifts: Floats) -> NDArray[np.bool_]:
@@ -232,7 +257,8 @@ def directed(
 ) -> tuple[Floats, Floats]:  # fmt: skip
     """Shifts and weights of a grid of sizes for a direction; within a side weights rise as size ** `rising`.
 
-    Looking at the other side as well costs the main one only log(1 / main) of evidence.
+    Looking at the other side as well costs the main one only log(1 / main) of evidence. Both sides in full would be
+    twice the memory, so ``both`` takes every second size.
 
     Raises
     ------
@@ -242,7 +268,8 @@ def directed(
     if direction not in {"down", "up", "both"} or min(sizes) <= 0 or not 0.5 <= main <= 1:
         raise ValueError(f"direction down, up or both, sizes > 0, main in [0.5, 1]; not {direction}, {sizes}, {main}")
     share = 0.5 if direction == "both" else main
-    signed = np.asarray(sizes, dtype=np.float64) * (-1 if direction == "down" else 1)
+    kept = sizes[::2] if direction == "both" else sizes
+    signed = np.asarray(kept, dtype=np.float64) * (-1 if direction == "down" else 1)
     if share == 1:
         return signed, _prior(signed, rising)
     # The side that matters less is looked at through one alternative: every one is memory and time.

@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from detectors.model import Floats, Known, OfNormal, beyond, directed, ratio
+from detectors.model import Floats, Known, OfNormal, directed, outwards, ratio
 
 
 class Variance(OfNormal):
@@ -43,6 +43,7 @@ class Variance(OfNormal):
     """
 
     name: Final = "variance"
+    quantity = "spread"
 
     def __init__(
         self, direction: str = "up", sizes: tuple[float, ...] = (0.15, 0.25, 0.4, 0.65, 1.0), main: float = 1.0
@@ -54,9 +55,9 @@ class Variance(OfNormal):
         # What a wrong mean adds to squared deviations looks like a larger variance.
         larger = 0.5 * np.log1p(known.excess(doubt) + known.margin(doubt) ** 2)
         null = np.where(self.shifts > 0, larger, -larger)
-        slope = 0.5 * (np.exp(-2 * null) - np.exp(-2 * self.shifts)) / known.spread**2
-        offset = np.where(beyond(self.shifts, null, self.shifts), self.shifts - null, np.inf)
-        return np.stack([np.broadcast_to(known.location, slope.shape), slope, offset], axis=1)
+        moved = outwards(self.shifts, null, self.shifts)
+        slope = 0.5 * (np.exp(-2 * null) - np.exp(-2 * moved)) / known.spread**2
+        return np.stack([np.broadcast_to(known.location, slope.shape), slope, moved - null], axis=1)
 
     def ratios(self, values: Floats, coefficients: Floats) -> Floats:
         """exp(slope (x - mean)^2 - offset)."""

@@ -61,13 +61,24 @@ class Profile(NamedTuple):
     distribution_jobs: int
     #: Streams of the run lengths: the fewer, the older they get.
     aging_streams: int
+    #: Nominal run lengths of the curves that are drawn.
+    curves: tuple[float, ...]
     #: Observations baselines are first learned from, and those they grow to.
     learned: tuple[tuple[int, int], ...]
 
 
 PROFILES: Final = {
-    "fast": Profile(400, 100, 10_000, 8, 60_000, 400, ((500, 0),)),
-    "full": Profile(2_000, 400, 500_000, 100, 1_000_000, 100, ((100, 0), (500, 0), (1_000, 0), (200, 3_200))),
+    "fast": Profile(400, 100, 10_000, 8, 60_000, 400, (300.0, 1_000.0, 3_000.0), ((500, 0),)),
+    "full": Profile(
+        2_000,
+        400,
+        500_000,
+        100,
+        1_000_000,
+        100,
+        (300.0, 1_000.0, 3_000.0, 10_000.0),
+        ((100, 0), (500, 0), (1_000, 0), (200, 3_200)),
+    ),
 }
 _WEEK_OBSERVATIONS: Final = 10_080
 
@@ -552,7 +563,6 @@ def run(*, profile: str, arl: float, seed: int, names: Sequence[str], say: Say) 
 
 
 KNOWN: Final = (*MEASURED, DISTRIBUTION, *RIVER)
-_CURVE_ARLS: Final = (300.0, 1_000.0, 3_000.0, 10_000.0)
 
 
 def curves(profile: Profile, seed: int, names: Sequence[str], say: Say) -> Iterator[dict[str, Any]]:
@@ -561,7 +571,7 @@ def curves(profile: Profile, seed: int, names: Sequence[str], say: Say) -> Itera
         for signal_name in MEASURED[name]:
             signal = SIGNALS[signal_name]()
             points: dict[str, list[tuple[float, float | None, float]]] = {change.name: [] for change in signal.changes}
-            for arl in _CURVE_ARLS:
+            for arl in profile.curves:
                 say(f"{name} on {signal.name} at {arl:,.0f}")
                 rng = np.random.default_rng(seed)
 
@@ -569,7 +579,7 @@ def curves(profile: Profile, seed: int, names: Sequence[str], say: Say) -> Itera
                     return Bank(detectors.MODELS[name]())
 
                 length = run_length(
-                    make, signal, signal.baseline, 1 / arl, streams=profile.streams, alarms=profile.alarms,
+                    make, signal, signal.baseline, 1 / arl, streams=profile.streams, alarms=profile.alarms // 2,
                     longest=int(3 * profile.alarms * arl), rng=rng,
                 )  # fmt: skip
                 for change in signal.changes:

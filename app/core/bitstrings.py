@@ -25,6 +25,12 @@ def unpacked(outcomes: bytes) -> dict[str, int]:
     return _DECODER.decode(outcomes)
 
 
+def width_of(outcomes: bytes) -> int:
+    """How many bits the packed outcomes have; 0 if there are none, or of several widths."""
+    widths = {len(outcome) for outcome in _DECODER.decode(outcomes)} if outcomes else set()
+    return widths.pop() if len(widths) == 1 else 0
+
+
 def packed(counts: dict[str, int]) -> bytes | None:
     """Counts as a stream keeps them; None if they have too many outcomes."""
     return _ENCODER.encode(counts) if len(counts) <= MAX_OUTCOMES else None

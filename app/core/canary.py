@@ -6,7 +6,8 @@ from typing import Final, TypeVar
 from msgspec import Struct, field
 
 from app.conventions import CANARY_ALERT, ROLLBACK_CANARY
-from app.core.drift import as_one
+from app.core.drift import Firing, as_one
+from app.core.drift_alert import condition
 from app.core.evidence import instant
 from app.core.identity import outcome_id
 from app.core.outcomes import Alert, Directive, Observation
@@ -19,7 +20,11 @@ SIGNALS: Final = ("fidelity", "error_rate", "decision")
 _PAIR_SECONDS: Final = 3_600.0
 #: Canary releases and numbers of shots that are kept apart, at most.
 _KEPT: Final = 8
+#: How long an order holds, and after how long it is given again while the release goes on.
 _DIRECTIVE_SECONDS: Final = 86_400.0
+_AGAIN_SECONDS: Final = 43_200.0
+#: A release not heard of for a day is gone.
+_SILENT_SECONDS: Final = 86_400.0
 _SEVERITIES: Final = {"worse": "page", "differ": "ticket", "better": "info", "equal": "info"}
 
 
@@ -40,25 +45,30 @@ class Release(Struct, array_like=True):
 
     comparison: Comparison | Homogeneity
     said: str = "not_enough_runs"
+    #: The alert that says so, and when the release was last to be rolled back (of events).
+    firing: Firing | None = None
+    ordered_at: float = 0.0
+    #: When a canary observation was last seen, in seconds watched.
+    heard_at: float = 0.0
     #: What is not paired, by number of shots: results of other numbers differ even if the releases do not.
     canary: dict[int, Waiting] = field(default_factory=dict)
     stable: dict[int, Waiting] = field(default_factory=dict)
 
     def take(self, shots: int, here: Waiting, *, canary: bool) -> bool:
-        """Take in a value of one side; whether the verdict is another one now."""
+        """Take in a value of one side; whether there is something to say: another verdict, or the order once more."""
         mine, others = (self.canary, self.stable) if canary else (self.stable, self.canary)
         other = others.get(shots)
         if other is None or abs(here.at - other.at) > _PAIR_SECONDS:
             _keep(mine, shots, here)
-            return False
-        del others[shots]
-        pair = (here, other) if canary else (other, here)
-        self.comparison.add(*(each.value for each in pair))  # type: ignore[arg-type]
-        verdict = self.comparison.verdict()
-        changed = verdict not in {self.said, "not_enough_runs"}
-        if changed:
-            self.said = verdict
-        return changed
+        else:
+            del others[shots]
+            pair = (here, other) if canary else (other, here)
+            self.comparison.add(*(each.value for each in pair))  # type: ignore[arg-type]
+            verdict = self.comparison.verdict()
+            if verdict not in {self.said, "not_enough_runs"}:
+                self.said = verdict
+                return True
+        return canary and self.said == "worse" and here.at - self.ordered_at >= _AGAIN_SECONDS
 
 
 class Canary(Struct, array_like=True):
@@ -66,14 +76,23 @@ class Canary(Struct, array_like=True):
 
     releases: dict[str, Release] = field(default_factory=dict)
 
-    def take(self, value: float | str, shots: int, at: float, release: str | None) -> list[str]:
-        """Take in a value, of the stable release if that is None; the releases whose verdict is another one now."""
+    def take(self, value: float | str, shots: int, at: float, release: str | None, watched: float) -> list[str]:
+        """Take in a value, of the stable release if that is None; the releases of which there is something to say."""
         here = Waiting(value, at)
         if release is None:
             return [name for name, one in self.releases.items() if one.take(shots, here, canary=False)]
-        found = self.releases.get(release) or Release(Homogeneity() if isinstance(value, str) else Comparison())
-        _keep(self.releases, release, found)
+        found = self.releases.pop(release, None) or Release(
+            Homogeneity() if isinstance(value, str) else Comparison(), ordered_at=at
+        )
+        self.releases[release] = found
+        found.heard_at = watched
         return [release] if found.take(shots, here, canary=True) else []
+
+    def gone(self, watched: float) -> list[tuple[str, Release]]:
+        """Forget releases that sent nothing for a day, and the oldest of too many; returns them."""
+        late = [name for name, one in self.releases.items() if watched - one.heard_at > _SILENT_SECONDS]
+        late += [name for name in self.releases if name not in late][: max(len(self.releases) - len(late) - _KEPT, 0)]
+        return [(name, self.releases.pop(name)) for name in late]
 
 
 K = TypeVar("K")
@@ -100,8 +119,8 @@ def compared(signal: str, observation: Observation, readings: Mapping[str, tuple
 
 def verdict(
     comparison: Comparison | Homogeneity, labels: dict[str, str], source: tuple[str, int], observation: Observation
-) -> tuple[Alert, Directive | None]:
-    """What is said of a comparison: an alert, and for a worse canary the directive to roll it back.
+) -> Alert:
+    """The alert that says a verdict.
 
     Parameters
     ----------
@@ -112,20 +131,15 @@ def verdict(
     source, observation
         Where the observation that decided it is from, and that observation.
     """
-    workload, said = labels["workload"], labels["verdict"]
-    cause = (*labels.values(), *source, observation.offset)
-    where = f"{labels['signal']} of canary {labels['release']} of {workload} on {labels['backend']}"
-    summary = f"{where} is {said} after {comparison.pairs} pairs"
-    at = instant(observation.at)
-    alert = Alert(
-        alert_id=outcome_id("alert", CANARY_ALERT, *cause),
-        fingerprint=outcome_id("condition", CANARY_ALERT, *list(labels.values())[:-1]),
+    return Alert(
+        alert_id=outcome_id("alert", CANARY_ALERT, *labels.values(), *source, observation.offset),
+        fingerprint=condition(CANARY_ALERT, labels),
         name=CANARY_ALERT,
-        severity=_SEVERITIES[said],
+        severity=_SEVERITIES[labels["verdict"]],
         status="firing",
-        at=at,
+        at=instant(observation.at),
         labels=labels,
-        summary=summary,
+        summary=_summary(comparison, labels),
         figures={"pairs": float(comparison.pairs), **comparison.evidence()},
         run_ids=(observation.run_id,),
         notes={
@@ -133,14 +147,22 @@ def verdict(
             "and release"
         },
     )
-    if said != "worse":
-        return alert, None
-    directive = Directive(
-        directive_id=outcome_id("directive", ROLLBACK_CANARY, *cause),
+
+
+def rollback(
+    comparison: Comparison | Homogeneity, labels: dict[str, str], source: tuple[str, int], observation: Observation
+) -> Directive:
+    """The order to roll a worse release back, with the parameters of `verdict`."""
+    return Directive(
+        directive_id=outcome_id("directive", ROLLBACK_CANARY, *labels.values(), *source, observation.offset),
         directive=ROLLBACK_CANARY,
-        target=workload,
-        reason=summary,
-        issued_at=at,
+        target=labels["workload"],
+        reason=_summary(comparison, labels),
+        issued_at=instant(observation.at),
         expires_at=instant(observation.at + _DIRECTIVE_SECONDS),
     )
-    return alert, directive
+
+
+def _summary(comparison: Comparison | Homogeneity, labels: dict[str, str]) -> str:
+    where = f"{labels['signal']} of canary {labels['release']} of {labels['workload']} on {labels['backend']}"
+    return f"{where} is {labels['verdict']} after {comparison.pairs} pairs"

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from app.core.bitstrings import Bitstrings, unpacked
+from app.core.bitstrings import Bitstrings, unpacked, width_of
 from app.core.catalog import Catalog, Watch
 from app.core.outcomes import Observation
 from detectors import DISTRIBUTIONS, MODELS, REGISTRY, Bank, Baseline, Change, Detector, DirichletMultinomial, Moved
@@ -28,6 +28,12 @@ _WEEK_SECONDS: Final = 604_800.0
 _MAX_SILENCE_SECONDS: Final = 86_400.0
 #: How fast the mean time between observations forgets.
 _FORGETTING: Final = 0.02
+#: What is told apart in one stream (numbers of shots, widths of circuits), at most.
+_LANES: Final = 8
+#: A spread on a logarithm below this is a constant with its rounding.
+_LEAST_LOG_SPREAD: Final = 0.01
+#: Steps of a quarter: the R10 series of preferred numbers (ISO 3:1973).
+_PREFERRED: Final = (1.0, 1.25, 1.6, 2.0, 2.5, 3.2, 4.0, 5.0, 6.3, 8.0)
 #: Estimates of a fidelity that lie further outside [0, 1] are none.
 _FIDELITY_RANGE: Final = (-0.25, 1.25)
 
@@ -108,6 +114,7 @@ class Seen(NamedTuple):
     """An observation as the `number`-th of its stream and signal: so an alert does not depend on how the log is cut."""
 
     offer: Offer
+    lane: str
     number: int
     epoch: Epoch
     mean_gap_seconds: float
@@ -128,10 +135,20 @@ class Found(NamedTuple):
     moved: Moved | None = None
 
 
+class Ended(NamedTuple):
+    """What another configuration ended: an alert that was firing, or only a baseline that was held."""
+
+    labels: dict[str, str]
+    firing: Firing | None
+    why: str
+
+
 class _Snapshot(Struct, array_like=True):
-    """A watch's state: the place of each stream, what is firing, and that of the detectors."""
+    """A watch's state: the place of each lane, what is firing, and that of the detectors."""
 
     identity: str
+    signal: str
+    detector: str
     places: dict[str, Place]
     firing: dict[str, Firing]
     state: list[bytes]
@@ -155,6 +172,23 @@ def possible(signal: str, values: tuple[float, ...]) -> bool:
     return low <= values[0] <= high if signal == "fidelity" else isfinite(values[0])
 
 
+def preferred(shots: int) -> str:
+    """A number of shots rounded down to a preferred number: results of about as many vary about as much."""
+    if shots < 1:
+        return "0"
+    decade = 10 ** (len(str(shots)) - 1)
+    return f"{max(number for number in _PREFERRED if number * decade <= shots) * decade:g}"
+
+
+def labels_of(signal: str, detector: str, lane: str) -> dict[str, str]:
+    """What tells the alerts of a lane from others."""
+    workload, backend, alike = lane.split("\x1f")
+    labels = {"workload": workload, "backend": backend, "signal": signal, "detector": detector}
+    if alike:
+        labels["width" if signal == "counts" else "shots"] = alike
+    return labels
+
+
 def as_one(values: tuple[float, ...]) -> float:
     """A reading as one number: the value, or count / of; NaN of nothing."""
     if len(values) == 1:
@@ -164,7 +198,10 @@ def as_one(values: tuple[float, ...]) -> float:
 
 
 class Watched:
-    """What a watch with a model and one without have in common: their streams' places.
+    """What a watch with a model and one without have in common: the places of their lanes.
+
+    A *lane* is what is alike in a stream: of fidelity the results of about as many shots, as with fewer it varies more;
+    of whole distributions those of circuits of one width.
 
     Parameters
     ----------
@@ -172,12 +209,18 @@ class Watched:
         What is watched, and how.
     """
 
+    columns = 1
+    #: What it is of the signal that changes.
+    quantity = "mean"
+
     def __init__(self, signal: str, watch: Watch) -> None:
         self.signal = signal
         self.watch = watch
         self.places: dict[str, Place] = {}
-        #: Stream -> its alert that has not ended.
+        #: Lane -> its alert that has not ended.
         self.firing: dict[str, Firing] = {}
+        self._lanes: dict[str, int] = {}
+        self._refused = 0
 
     @property
     def identity(self) -> str:
@@ -186,32 +229,80 @@ class Watched:
         learning = f"{self.watch.learn}/{self.watch.grow}"
         return f"{self.signal}/{self.watch.detector}/{parameters}/{learning}/{self.watch.transform}"
 
+    def labels(self, lane: str) -> dict[str, str]:
+        """What tells the alerts of a lane from others."""
+        return labels_of(self.signal, self.watch.detector, lane)
+
     def offer(self, offer: Offer) -> None:
-        """Put an observation that has the signal into the batch that `flush` takes in."""
+        """Take in an observation that has the signal, or put it into the batch that `flush` takes in."""
+        values = self._shaped(offer.readings[self.signal])
+        lane = None if values is None else self._lane(offer)
+        if values is None or lane is None:
+            self._refused += 1
+            return
+        place = self.places[lane]
+        allowed = place.take(offer.at, offer.observation.calibration_id)
+        self._take(lane, values, allowed, Seen(offer, lane, place.seen, place.epoch, place.mean_gap_seconds))
+
+    def _lane(self, offer: Offer) -> str | None:
+        """The lane of an observation; None if its stream has too many already."""
+        alike = ""
+        if self.signal == "fidelity":
+            alike = preferred(offer.observation.shots or 0)
+        elif self.signal == "counts":
+            alike = str(width_of(offer.observation.outcomes or b""))
+        lane = f"{offer.key}\x1f{alike}"
+        if lane not in self.places:
+            if self._lanes.get(offer.key, 0) >= _LANES or not self._open(lane, alike):
+                return None
+            self._lanes[offer.key] = self._lanes.get(offer.key, 0) + 1
+            self.places[lane] = Place()
+        return lane
+
+    def _shaped(self, values: tuple[float, ...]) -> tuple[float, ...] | None:
+        if len(values) > self.columns:  # a count offered to what takes proportions
+            values = (as_one(values),)
+        if self.watch.transform == "log":
+            # Waiting and running times are skewed, and change by factors.
+            return (log(values[0]),) if values[0] > 0 else None
+        return values
+
+    def _open(self, lane: str, alike: str) -> bool:
+        """Begin with a lane; False if it cannot be watched."""
+        raise NotImplementedError
+
+    def _take(self, lane: str, values: tuple[float, ...], allowed_seconds: float, seen: Seen) -> None:
         raise NotImplementedError
 
     def flush(self) -> tuple[list[Found], int]:
         """Take in what was offered; what was found, and how many values could not be judged."""
         raise NotImplementedError
 
-    def rearm(self, key: str) -> None:
-        """Let a stream alarm again."""
+    def rearm(self, lane: str) -> None:
+        """Let a lane alarm again."""
 
-    def rebaseline(self, key: str) -> None:
-        """Begin anew with a stream: with the baseline it was given, or by learning one."""
+    def rebaseline(self, lane: str) -> None:
+        """Begin anew with a lane: with the baseline it was given, or by learning one."""
         raise NotImplementedError
 
     def states(self) -> list[bytes]:
-        """The state of the detectors, in the order of the places."""
+        """The state of the detectors."""
         raise NotImplementedError
 
-    def restore(self, places: dict[str, Place], states: list[bytes]) -> None:
-        """Continue from a state."""
+    def restore(self, places: dict[str, Place], states: list[bytes]) -> list[str]:
+        """Continue from a state; the lanes for which another baseline is given now than was then."""
+        self.places = places
+        for lane in places:
+            key = lane.rpartition("\x1f")[0]
+            self._lanes[key] = self._lanes.get(key, 0) + 1
+        return self._restore(states)
+
+    def _restore(self, states: list[bytes]) -> list[str]:
         raise NotImplementedError
 
 
 class Modelled(Watched):
-    """A watch with a model: one bank for all streams.
+    """A watch with a model: one bank for all lanes.
 
     Parameters
     ----------
@@ -231,26 +322,25 @@ class Modelled(Watched):
             if (of, detector) == (signal, watch.detector)
         }
         self._rate = alerts_per_second
-        model = MODELS[watch.detector](**watch.parameters)
-        self.bank = Bank(model, learn=watch.learn, grow=watch.grow, doubt=catalog.promise.doubt)
+        parameters = dict(watch.parameters)
+        if watch.transform == "log" and watch.detector == "gaussian":
+            parameters = {"least_spread": _LEAST_LOG_SPREAD, **parameters}
+        self.bank = Bank(
+            MODELS[watch.detector](**parameters), learn=watch.learn, grow=watch.grow, doubt=catalog.promise.doubt
+        )
+        self.columns, self.quantity = self.bank.model.columns, self.bank.model.quantity
         self._rows: dict[str, int] = {}
         self._waiting: list[tuple[int, tuple[float, ...], float, Seen]] = []
-        self._refused = 0
 
-    def offer(self, offer: Offer) -> None:
-        """Put an observation that has the signal into the batch that `flush` takes in."""
-        key, values = offer.key, self._shaped(offer.readings[self.signal])
-        if values is None:
-            self._refused += 1
-            return
-        row = self._rows.get(key)
-        if row is None:
-            row = self._rows[key] = self.bank.add(self._given.get(key))
-            self.places[key] = Place()
-        place = self.places[key]
-        allowed = place.take(offer.at, offer.observation.calibration_id)
-        seen = Seen(offer, place.seen, place.epoch, place.mean_gap_seconds)
-        self._waiting.append((row, values, self._rate / len(self._rows) * allowed, seen))
+    def _held_against(self, lane: str) -> Baseline | None:
+        return self._given.get(lane.rpartition("\x1f")[0])
+
+    def _open(self, lane: str, alike: str) -> bool:
+        self._rows[lane] = self.bank.add(self._held_against(lane))
+        return True
+
+    def _take(self, lane: str, values: tuple[float, ...], allowed_seconds: float, seen: Seen) -> None:
+        self._waiting.append((self._rows[lane], values, self._rate / len(self._rows) * allowed_seconds, seen))
 
     def flush(self) -> tuple[list[Found], int]:
         """Take in what was offered; what was found, and how many values could not be judged."""
@@ -272,46 +362,33 @@ class Modelled(Watched):
             found.append(Found(seen, self, as_one(value), change, self.bank.baseline(change.row)))
         return found, refused
 
-    def _shaped(self, values: tuple[float, ...]) -> tuple[float, ...] | None:
-        if len(values) > self.bank.model.columns:  # a count offered to a model of proportions
-            values = (as_one(values),)
-        if self.watch.transform == "log":
-            # Waiting and running times are skewed, and change by factors.
-            return (log(values[0]),) if values[0] > 0 else None
-        return values
+    def rearm(self, lane: str) -> None:
+        """Let a lane alarm again."""
+        self.bank.rearm(self._rows[lane])
 
-    def rearm(self, key: str) -> None:
-        """Let a stream alarm again."""
-        self.bank.rearm(self._rows[key])
-
-    def rebaseline(self, key: str) -> None:
-        """Begin anew with a stream: with the baseline it was given, or by learning one."""
-        self.bank.rebaseline(self._rows[key], self._given.get(key))
+    def rebaseline(self, lane: str) -> None:
+        """Begin anew with a lane: with the baseline it was given, or by learning one."""
+        self.bank.rebaseline(self._rows[lane], self._held_against(lane))
 
     def states(self) -> list[bytes]:
         """The state of the bank."""
         return [self.bank.snapshot()]
 
-    def restore(self, places: dict[str, Place], states: list[bytes]) -> None:
-        """Continue from a state. Where another baseline is given now than was then, it holds from here on.
-
-        Raises
-        ------
-        ValueError
-            If it is not of this watch.
-        """
+    def _restore(self, states: list[bytes]) -> list[str]:
         self.bank.restore(states[0])
-        self.places = places
-        self._rows = {key: row for row, key in enumerate(places)}
-        for key, row in self._rows.items():
-            held, given = self.bank.baseline(row), self._given.get(key)
+        self._rows = {lane: row for row, lane in enumerate(self.places)}
+        changed = []
+        for lane, row in self._rows.items():
+            held, given = self.bank.baseline(row), self._held_against(lane)
             was_given = held is not None and held.kind != "learned"
             if held != given and (given is not None or was_given):
                 self.bank.rebaseline(row, given)
+                changed.append(lane)
+        return changed
 
 
 class Distributed(Watched):
-    """A watch of whole distributions: an object a stream.
+    """A watch of whole distributions: an object a lane.
 
     Parameters
     ----------
@@ -327,98 +404,95 @@ class Distributed(Watched):
         super().__init__(signal, watch)
         self._doubt = doubt
         self._rate = alerts_per_second
-        #: A stream whose circuit changes its width gets another one.
         self._detectors: dict[str, DirichletMultinomial] = {}
         self._found: list[Found] = []
-        self._refused = 0
 
-    def offer(self, offer: Offer) -> None:
-        """Take in an observation that has its outcomes."""
-        key, counts = offer.key, unpacked(offer.observation.outcomes or b"\x80")
-        width = len(next(iter(counts)))
-        if width > MAX_WIDTH or any(len(outcome) != width for outcome in counts):
-            self._refused += 1
-            return
-        detector = self._detectors.get(key)
-        if detector is None or detector.width != width:
-            detector = self._detectors[key] = self._new(width)
-        place = self.places.setdefault(key, Place())
-        allowed = place.take(offer.at, offer.observation.calibration_id)
-        moved = detector.update(counts, self._rate / len(self._detectors) * allowed)
+    def _open(self, lane: str, alike: str) -> bool:
+        if not 1 <= int(alike) <= MAX_WIDTH:
+            return False
+        self._detectors[lane] = distribution(self.watch, self._doubt, int(alike))
+        return True
+
+    def _take(self, lane: str, values: tuple[float, ...], allowed_seconds: float, seen: Seen) -> None:
+        counts = unpacked(seen.offer.observation.outcomes or b"\x80")
+        moved = self._detectors[lane].update(counts, self._rate / len(self._detectors) * allowed_seconds)
         if moved is not None:
-            seen = Seen(offer, place.seen, place.epoch, place.mean_gap_seconds)
-            self._found.append(Found(seen, self, offer.readings[self.signal][0], moved=moved))
-
-    def _new(self, width: int) -> DirichletMultinomial:
-        return DISTRIBUTIONS[self.watch.detector](
-            width, learn=self.watch.learn, doubt=self._doubt, **self.watch.parameters
-        )
+            self._found.append(Found(seen, self, values[0], moved=moved))
 
     def flush(self) -> tuple[list[Found], int]:
         """What was found since the last time."""
         found, refused, self._found, self._refused = self._found, self._refused, [], 0
         return found, refused
 
-    def rearm(self, key: str) -> None:
-        """Let a stream alarm again."""
-        self._detectors[key].rearm()
+    def rearm(self, lane: str) -> None:
+        """Let a lane alarm again."""
+        self._detectors[lane].rearm()
 
-    def rebaseline(self, key: str) -> None:
-        """Begin anew with a stream."""
-        self._detectors[key] = self._new(self._detectors[key].width)
+    def rebaseline(self, lane: str) -> None:
+        """Begin anew with a lane."""
+        self._detectors[lane] = distribution(self.watch, self._doubt, self._detectors[lane].width)
 
     def states(self) -> list[bytes]:
-        """The width and state of every detector."""
-        return [bytes([self._detectors[key].width]) + self._detectors[key].snapshot() for key in self.places]
+        """The state of every detector."""
+        return [self._detectors[lane].snapshot() for lane in self.places]
 
-    def restore(self, places: dict[str, Place], states: list[bytes]) -> None:
-        """Continue from a state."""
-        self.places = places
-        for key, state in zip(places, states, strict=True):
-            self._detectors[key] = self._new(state[0])
-            self._detectors[key].restore(state[1:])
+    def _restore(self, states: list[bytes]) -> list[str]:
+        for lane, state in zip(self.places, states, strict=True):
+            self._open(lane, lane.rpartition("\x1f")[2])
+            self._detectors[lane].restore(state)
+        return []
 
 
 class Unpromised(Watched):
-    """A watch with one of River's detectors: an object a stream."""
+    """A watch with one of River's detectors: an object a lane."""
 
     def __init__(self, signal: str, watch: Watch) -> None:
         super().__init__(signal, watch)
         self._detectors: dict[str, Detector] = {}
         self._found: list[Found] = []
 
-    def offer(self, offer: Offer) -> None:
-        """Take in an observation that has the signal."""
-        key, value = offer.key, as_one(offer.readings[self.signal])
-        if key not in self._detectors:
-            self._detectors[key] = REGISTRY[self.watch.detector](**self.watch.parameters)
-            self.places[key] = Place()
-        place, detector = self.places[key], self._detectors[key]
-        place.take(offer.at, offer.observation.calibration_id)
-        detector.update(value)
+    def _open(self, lane: str, alike: str) -> bool:
+        self._detectors[lane] = REGISTRY[self.watch.detector](**self.watch.parameters)
+        return True
+
+    def _take(self, lane: str, values: tuple[float, ...], allowed_seconds: float, seen: Seen) -> None:
+        detector = self._detectors[lane]
+        detector.update(values[0])
         if detector.drift_detected:
-            seen = Seen(offer, place.seen, place.epoch, place.mean_gap_seconds)
-            self._found.append(Found(seen, self, value))
+            self._found.append(Found(seen, self, values[0]))
 
     def flush(self) -> tuple[list[Found], int]:
         """What was found since the last time."""
-        found, self._found = self._found, []
-        return found, 0
+        found, refused, self._found, self._refused = self._found, self._refused, [], 0
+        return found, refused
 
-    def rebaseline(self, key: str) -> None:
-        """Begin anew with a stream."""
-        self._detectors[key] = REGISTRY[self.watch.detector](**self.watch.parameters)
+    def rebaseline(self, lane: str) -> None:
+        """Begin anew with a lane."""
+        self._open(lane, "")
 
     def states(self) -> list[bytes]:
         """The state of every detector."""
-        return [detector.snapshot() for detector in self._detectors.values()]
+        return [self._detectors[lane].snapshot() for lane in self.places]
 
-    def restore(self, places: dict[str, Place], states: list[bytes]) -> None:
-        """Continue from a state."""
-        self.places = places
-        for key, state in zip(places, states, strict=True):
-            self.rebaseline(key)
-            self._detectors[key].restore(state)
+    def _restore(self, states: list[bytes]) -> list[str]:
+        for lane, state in zip(self.places, states, strict=True):
+            self._open(lane, "")
+            self._detectors[lane].restore(state)
+        return []
+
+
+def distribution(watch: Watch, doubt: float, width: int) -> DirichletMultinomial:
+    """The detector of whole distributions that a watch asks for.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If its parameters are other than `sizes`, or out of range.
+    """
+    if set(watch.parameters) - {"sizes"}:
+        raise ValueError(f"{watch.detector} takes sizes, not {', '.join(watch.parameters)}")
+    sizes = {name: tuple(value) for name, value in watch.parameters.items()}
+    return DISTRIBUTIONS[watch.detector](width, learn=watch.learn, doubt=doubt, **sizes)
 
 
 class Drift:
@@ -473,35 +547,52 @@ class Drift:
     def cooled_down(self, watched: float) -> Iterator[tuple[Watched, str, Firing]]:
         """Arm again what has been out for the cool-down at that second watched: a change that stays is said again."""
         for watch in self.watches:
-            for key, firing in list(watch.firing.items()):
+            for lane, firing in list(watch.firing.items()):
                 if watched - firing.at >= self._catalog.promise.cool_down_seconds:
-                    del watch.firing[key]
-                    watch.rearm(key)
-                    yield watch, key, firing
+                    del watch.firing[lane]
+                    watch.rearm(lane)
+                    yield watch, lane, firing
 
-    def rebaseline(self, key: str, signal: str) -> Iterator[tuple[Watched, Firing | None]]:
-        """Let a signal of a stream begin anew; the watches that had it, and what was firing."""
+    def rebaseline(self, key: str, signal: str) -> Iterator[tuple[Watched, str, Firing | None]]:
+        """Let a signal of a stream begin anew; the watches and lanes that had it, and what was firing."""
         for watch in self.watches:
-            if watch.signal == signal and key in watch.places:
-                watch.rebaseline(key)
-                yield watch, watch.firing.pop(key, None)
+            for lane in watch.places if watch.signal == signal else ():
+                if lane.rpartition("\x1f")[0] == key:
+                    watch.rebaseline(lane)
+                    yield watch, lane, watch.firing.pop(lane, None)
 
     def snapshot(self) -> list[bytes]:
         """The whole state."""
         return [
-            msgspec.msgpack.encode(_Snapshot(watch.identity, watch.places, watch.firing, watch.states()))
+            msgspec.msgpack.encode(
+                _Snapshot(
+                    watch.identity, watch.signal, watch.watch.detector, watch.places, watch.firing, watch.states()
+                )
+            )
             for watch in self.watches
         ]
 
-    def restore(self, states: Sequence[bytes]) -> None:
-        """Continue from a state; a watch that was added or changed since starts anew."""
+    def restore(self, states: Sequence[bytes]) -> list[Ended]:
+        """Continue from a state; a watch that was added or changed since starts anew.
+
+        Returns
+        -------
+        What ended by that: alerts of watches that are no more, and baselines that are now others.
+        """
         found: dict[str, Any] = {}
         for state in states:
             one = msgspec.msgpack.decode(state, type=_Snapshot)
             found[one.identity] = one
         self.watches = self._build()
+        ended = []
         for watch in self.watches:
-            known = found.get(watch.identity)
+            known = found.pop(watch.identity, None)
             if known is not None:
-                watch.restore(known.places, known.state)
                 watch.firing = known.firing
+                for lane in watch.restore(known.places, known.state):
+                    firing = watch.firing.pop(lane, None)
+                    ended.append(Ended(watch.labels(lane), firing, "another baseline is given"))
+        for gone in found.values():
+            for lane, firing in gone.firing.items():
+                ended.append(Ended(labels_of(gone.signal, gone.detector, lane), firing, "it is no longer watched so"))
+        return ended

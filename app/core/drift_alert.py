@@ -1,10 +1,11 @@
 """What a drift alert says: what changed, since when, by how much, how sure that is, and what was promised."""
 
+from math import exp
 from typing import Final
 
 from app.conventions import DRIFT_ALERTS, FIDELITY_COLLAPSE_ALERT
 from app.core.catalog import Promise
-from app.core.drift import Firing, Found, Watched
+from app.core.drift import Firing, Found
 from app.core.evidence import instant
 from app.core.identity import outcome_id
 from app.core.outcomes import Alert
@@ -38,16 +39,19 @@ def guarantee(kind: str | None, observations: int, promise: Promise) -> str:
     )
 
 
-def _of_change(change: Change, baseline: Baseline) -> tuple[dict[str, float], dict[str, str]]:
-    figures = {
-        "baseline": baseline.location,
-        "baseline_spread": baseline.spread,
-        "observations": float(change.n),
-        "size": change.size,
-        "size_low": change.low,
-        "size_high": change.high,
-    }
-    return figures, {"direction": change.direction}
+def _of_change(found: Found, change: Change, baseline: Baseline) -> tuple[dict[str, float], str]:
+    """The figures of a change in the signal's own unit, and what to say of it."""
+    figures = {"observations": float(change.n), "baseline_spread": baseline.spread}
+    sizes = {"size": change.size, "size_low": change.low, "size_high": change.high}
+    what = found.watch.quantity
+    of = f" in its {what}" if what == "spread" else ""
+    if found.watch.watch.transform == "log":
+        # On a logarithm a change is a factor.
+        factors = {name.replace("size", "factor"): exp(value) for name, value in sizes.items()}
+        figures |= {"value": exp(found.value), "baseline": exp(baseline.location), **factors}
+        return figures, f"went {change.direction}{of} by a factor of {factors['factor']:.3g}"
+    figures |= {"value": found.value, "baseline": baseline.location, **sizes}
+    return figures, f"went {change.direction}{of} by {abs(change.size):.3g}"
 
 
 def _of_distribution(moved: Moved) -> dict[str, str]:
@@ -57,40 +61,38 @@ def _of_distribution(moved: Moved) -> dict[str, str]:
     }
 
 
-def labels_of(watch: Watched, workload: str, backend: str) -> dict[str, str]:
-    """What tells an alert of a watch from others."""
-    return {"workload": workload, "backend": backend, "signal": watch.signal, "detector": watch.watch.detector}
+def collapsed(found: Found, promise: Promise) -> bool:
+    """Whether a change is a fall of fidelity so deep that it pages."""
+    return found.watch.signal == "fidelity" and found.change is not None and found.change.size <= -promise.collapse
 
 
-def drift_alert(found: Found, workload: str, backend: str, promise: Promise) -> Alert:
+def drift_alert(found: Found, promise: Promise) -> Alert:
     """The alert of a change that was found.
 
     Parameters
     ----------
     found
         What was found.
-    workload, backend
-        The stream it was found in.
     promise
         What was promised.
     """
     change, baseline, moved, signal = found.change, found.baseline, found.moved, found.watch.signal
-    offer, _, epoch, mean_gap_seconds = found.seen
-    labels = labels_of(found.watch, workload, backend)
-    name, severity = DRIFT_ALERTS[signal], "ticket"
+    offer, lane, _, epoch, mean_gap_seconds = found.seen
+    labels = found.watch.labels(lane)
+    name, severity = (
+        (FIDELITY_COLLAPSE_ALERT, "page") if collapsed(found, promise) else (DRIFT_ALERTS[signal], "ticket")
+    )
     kind: str | None = None
     learned = 0
-    figures, notes = {"value": found.value}, {"cause": cause(found)}
+    figures: dict[str, float] = {"value": found.value}
+    notes = {"cause": cause(found)}
     text = "has drifted"
     if offer.bitstrings.recent:
         notes["moved"] = offer.bitstrings.moved()
     if change is not None and baseline is not None:
         kind, learned = baseline.kind, baseline.observations
-        more, said = _of_change(change, baseline)
-        figures, notes = figures | more, notes | said
-        text = f"went {change.direction} by {abs(change.size):.3g}"
-        if signal == "fidelity" and change.size <= -promise.collapse:
-            name, severity = FIDELITY_COLLAPSE_ALERT, "page"
+        more, text = _of_change(found, change, baseline)
+        figures, notes["direction"] = figures | more, change.direction
     elif moved is not None:
         kind, learned = "learned", found.watch.watch.learn
         notes |= _of_distribution(moved)
@@ -104,9 +106,9 @@ def drift_alert(found: Found, workload: str, backend: str, promise: Promise) -> 
         figures |= {
             "baseline_observations": float(learned),
             "since_observations": seen_since.observations,
-            "evidence": seen_since.evidence,
-            "budget_spent": seen_since.spent,
         }
+        if seen_since.spent:  # what has only gone further than was said costs nothing more
+            figures |= {"evidence": seen_since.evidence, "budget_spent": seen_since.spent}
     notes["guarantee"] = guarantee(kind, learned, promise)
     if epoch.before is not None:
         notes["calibration_before"] = epoch.before
@@ -115,13 +117,13 @@ def drift_alert(found: Found, workload: str, backend: str, promise: Promise) -> 
     place = (*offer.source, offer.observation.offset)
     return Alert(
         alert_id=outcome_id("alert", name, *labels.values(), *place),
-        fingerprint=_fingerprint(name, labels),
+        fingerprint=condition(name, labels),
         name=name,
         severity=severity,
         status="firing",
         at=instant(offer.at),
         labels=labels,
-        summary=f"{signal} of {workload} on {backend} {text} ({notes['cause']})",
+        summary=f"{signal} of {labels['workload']} on {labels['backend']} {text} ({notes['cause']})",
         figures=figures,
         run_ids=tuple(offer.runs),
         notes=notes,
@@ -142,7 +144,7 @@ def ended(firing: Firing, labels: dict[str, str], at: float, why: str) -> Alert:
     """
     return Alert(
         alert_id=outcome_id("alert", firing.alert_id, "resolved"),
-        fingerprint=_fingerprint(firing.name, labels),
+        fingerprint=condition(firing.name, labels),
         name=firing.name,
         severity=firing.severity,
         status="resolved",
@@ -154,5 +156,6 @@ def ended(firing: Firing, labels: dict[str, str], at: float, why: str) -> Alert:
     )
 
 
-def _fingerprint(name: str, labels: dict[str, str]) -> str:
+def condition(name: str, labels: dict[str, str]) -> str:
+    """The fingerprint of what an alert is about, whatever its figures."""
     return outcome_id("condition", name, *labels.values())

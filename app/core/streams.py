@@ -12,15 +12,22 @@ import msgspec
 from msgspec import Struct, field
 from scipy import stats
 
-from app.conventions import BASELINE_ALERT, DRIFT_ALERTS, PROVENANCE_GAP_ALERT, SAMPLES
+from app.conventions import (
+    BASELINE_ALERT,
+    CANARY_ALERT,
+    DRIFT_ALERTS,
+    FIDELITY_COLLAPSE_ALERT,
+    PROVENANCE_GAP_ALERT,
+    SAMPLES,
+)
 from app.core.bitstrings import Bitstrings
 from app.core.canary import SIGNALS as COMPARED
-from app.core.canary import Canary, compared, verdict
+from app.core.canary import Canary, Release, compared, rollback, verdict
 from app.core.catalog import OTHER, Catalog
 from app.core.clock import Clock
 from app.core.decode import Reason
-from app.core.drift import Drift, Firing, Found, Offer, Watched, possible, reading
-from app.core.drift_alert import drift_alert, ended, labels_of
+from app.core.drift import Drift, Ended, Firing, Found, Offer, Watched, possible, reading
+from app.core.drift_alert import collapsed, drift_alert, ended
 from app.core.evidence import instant
 from app.core.identity import outcome_id
 from app.core.outcomes import Alert, Gap, Observation, Outcomes, Pack, Spending
@@ -30,7 +37,7 @@ from app.core.results import stream_key
 from app.core.runs import read_state
 from app.core.sequences import Producer
 
-VERSION: Final = 4
+VERSION: Final = 5
 #: The signals an observation carries, by the name of its field.
 SIGNALS: Final = tuple(DRIFT_ALERTS)
 _HOUR: Final = 3600.0
@@ -168,6 +175,10 @@ class StreamStage:
         self._newest_hour = 0
         self._applied: dict[tuple[str, int], int] = {}
         self.drift = Drift(catalog, partitions)
+        #: The streams that have canaries.
+        self._compared: set[str] = set()
+        #: What another configuration ended, to be said with the next batch.
+        self._ended: list[Ended] = []
         #: Observations taken in since the last flush, and the canary verdicts among them.
         self._number = 0
         self._verdicts: list[tuple[int, Alert]] = []
@@ -183,6 +194,7 @@ class StreamStage:
             Consecutive records of this stage's partition of `samples`.
         """
         self._output.begin(batch)
+        self._reconfigured()
         for record in batch.records:
             said = control(record) if record.headers else None
             if said is not None:
@@ -274,20 +286,40 @@ class StreamStage:
             if value is None:
                 continue
             canary = stream.canaries.setdefault(signal, Canary())
-            for release in canary.take(value, observation.shots or 0, observation.at, observation.canary):
-                found = canary.releases[release]
-                labels = {
-                    "workload": stream.workload,
-                    "backend": stream.backend,
-                    "signal": signal,
-                    "release": release,
-                    "verdict": found.said,
-                }
-                alert, directive = verdict(found.comparison, labels, source, observation)
-                self.counters["canary", found.said] += 1
-                self._verdicts.append((self._number, alert))
-                if directive is not None:
-                    self._output.outcomes.directives.append(directive)
+            self._compared.add(stream_key(stream.workload, stream.backend))
+            shots, at, watched = observation.shots or 0, observation.at, self.clock.watched
+            for name in canary.take(value, shots, at, observation.canary, watched):
+                release = canary.releases[name]
+                labels = self._canary_labels(stream, signal, name, release)
+                about = release.comparison, labels, source, observation
+                if release.firing is None or release.firing.name != release.said:
+                    self._end_canary(release, labels, at, f"it is {release.said} now")
+                    alert = verdict(*about)
+                    release.firing = Firing(alert.alert_id, release.said, alert.severity, watched)
+                    self._verdicts.append((self._number, alert))
+                    self.counters["canary", release.said] += 1
+                if release.said == "worse":
+                    release.ordered_at = at
+                    self._output.outcomes.directives.append(rollback(*about))
+            self._forget_canaries(stream, signal, canary)
+
+    def _forget_canaries(self, stream: Stream, signal: str, canary: Canary) -> None:
+        for name, release in canary.gone(self.clock.watched):
+            labels = self._canary_labels(stream, signal, name, release)
+            self._end_canary(release, labels, self.clock.at, "the release is gone")
+
+    @staticmethod
+    def _canary_labels(stream: Stream, signal: str, name: str, release: Release) -> dict[str, str]:
+        about = {"workload": stream.workload, "backend": stream.backend, "signal": signal}
+        return {**about, "release": name, "verdict": release.said}
+
+    def _end_canary(self, release: Release, labels: dict[str, str], at: float, why: str) -> None:
+        """Say that a verdict holds no more, if one was said."""
+        firing, release.firing = release.firing, None
+        if firing is not None:
+            before = Firing(firing.alert_id, CANARY_ALERT, firing.severity, firing.at)
+            alert = ended(before, {**labels, "verdict": firing.name}, at, why)
+            self._verdicts.append((self._number, alert))
 
     # -- fidelity variance (M4) --------------------------------------------------------------------------------------
 
@@ -321,27 +353,43 @@ class StreamStage:
         self._output.outcomes.alerts += [alert for _, alert in verdicts]
 
     def _say(self, found: Found) -> None:
-        """Say a change that was found, or its end."""
-        watch, offer = found.watch, found.seen.offer
-        firing = watch.firing.pop(offer.key, None)
-        if found.change is not None and found.change.kind == "recovery":
-            if firing is not None:
-                self._end(watch, offer.key, firing, offer.at, "back at its baseline")
+        """Say a change that was found, that it has become a collapse, or its end."""
+        watch, lane, change = found.watch, found.seen.lane, found.change
+        firing, promise = watch.firing.get(lane), self._catalog.promise
+        if change is not None and change.kind == "recovery":
+            self._end(watch, lane, found.seen.offer.at, "back at its baseline")
             return
-        if firing is not None:  # a detector without a model does not know that it has said so
-            watch.firing[offer.key] = firing
-            return
-        stream = self.streams[offer.key]
-        alert = drift_alert(found, stream.workload, stream.backend, self._catalog.promise)
-        watch.firing[offer.key] = Firing(alert.alert_id, alert.name, alert.severity, self.clock.watched)
+        if firing is not None:
+            known = change is None or change.kind != "worse" or not collapsed(found, promise)
+            if known or firing.name == FIDELITY_COLLAPSE_ALERT:
+                return  # it was said; a detector without a model does not know that it has
+            self._end(watch, lane, found.seen.offer.at, "it has become a collapse")
+        elif change is not None and change.kind == "worse":
+            return  # what it was worse than has ended meanwhile
+        alert = drift_alert(found, promise)
+        watch.firing[lane] = Firing(alert.alert_id, alert.name, alert.severity, self.clock.watched)
         self._output.outcomes.alerts.append(alert)
         self.counters["drift", watch.signal] += 1
         self.counters["bad", "M10", watch.signal] += 1
 
-    def _end(self, watch: Watched, key: str, firing: Firing, at: float, why: str) -> None:
-        labels = labels_of(watch, *key.split("\x1f"))
-        self._output.outcomes.alerts.append(ended(firing, labels, at, why))
-        self.counters["drift_resolved", watch.signal] += 1
+    def _end(self, watch: Watched, lane: str, at: float, why: str) -> None:
+        """Say that the alert of a lane has ended, if there is one."""
+        self._said_ended(Ended(watch.labels(lane), watch.firing.pop(lane, None), why), at)
+
+    def _said_ended(self, over: Ended, at: float) -> None:
+        if over.firing is not None:
+            self._output.outcomes.alerts.append(ended(over.firing, over.labels, at, over.why))
+            self.counters["drift_resolved", over.labels["signal"]] += 1
+
+    def _reconfigured(self) -> None:
+        """Say what another configuration ended; that was found when this state was restored."""
+        for over in self._ended:
+            self._said_ended(over, self.clock.at)
+            if over.firing is None or "baseline" in over.why:
+                labels = {name: over.labels[name] for name in ("workload", "backend", "signal")}
+                about = BASELINE_ALERT, *over.labels.values(), f"{self.clock.at:.3f}"
+                self._changed_baseline(labels, about, self.clock.at, "policies/detectors.yaml", over.why, 1)
+        self._ended = []
 
     def _rebaseline(self, record: Record, value: bytes) -> None:
         """Somebody decided that a signal of a stream is to be held against a new baseline; that is recorded."""
@@ -351,24 +399,29 @@ class StreamStage:
             self._output.reject(record, Reason.MALFORMED_JSON, str(error))
             return
         labels = {"workload": asked.workload, "backend": asked.backend, "signal": asked.signal}
-        key, count = stream_key(asked.workload, asked.backend), 0
-        for watch, firing in self.drift.rebaseline(key, asked.signal):
+        key, count, at = stream_key(asked.workload, asked.backend), 0, record.timestamp / 1000
+        for watch, lane, firing in self.drift.rebaseline(key, asked.signal):
             count += 1
-            if firing is not None:
-                self._end(watch, key, firing, record.timestamp / 1000, "a new baseline was asked for")
-        self.counters["rebaselined", asked.signal if asked.signal in SIGNALS else OTHER] += 1
+            self._said_ended(Ended(watch.labels(lane), firing, "a new baseline was asked for"), at)
+        about = BASELINE_ALERT, *labels.values(), str(record.offset)
+        self._changed_baseline(labels, about, at, asked.by, asked.reason, count)
+
+    def _changed_baseline(
+        self, labels: dict[str, str], about: tuple[str, ...], at: float, by: str, reason: str, count: int
+    ) -> None:
+        self.counters["rebaselined", labels["signal"] if labels["signal"] in SIGNALS else OTHER] += 1
         self._output.outcomes.alerts.append(
             Alert(
-                alert_id=outcome_id("alert", BASELINE_ALERT, *labels.values(), record.offset),
-                fingerprint=outcome_id("condition", BASELINE_ALERT, *labels.values(), record.offset),
+                alert_id=outcome_id("alert", *about),
+                fingerprint=outcome_id("condition", *about),
                 name=BASELINE_ALERT,
                 severity="info",
                 status="firing",
-                at=instant(record.timestamp / 1000),
+                at=instant(at),
                 labels=labels,
-                summary=f"{asked.by} asked for a new baseline of {asked.signal}: {asked.reason}",
+                summary=f"{by} asked for a new baseline of {labels['signal']}: {reason}",
                 figures={"watches": float(count)},
-                notes={"by": asked.by, "reason": asked.reason},
+                notes={"by": by, "reason": reason},
             )
         )
 
@@ -409,8 +462,12 @@ class StreamStage:
 
     def tick(self, now: float) -> None:
         """Declare lost what is missing for the grace at `now` (seconds watched), and let cool-downs end."""
-        for watch, key, firing in self.drift.cooled_down(now):
-            self._end(watch, key, firing, self.clock.at, "the cool-down has ended; if it stays it is said again")
+        for key in sorted(self._compared):  # an order that a restored stage has as well
+            for signal, canary in self.streams[key].canaries.items():
+                self._forget_canaries(self.streams[key], signal, canary)
+        for watch, lane, firing in self.drift.cooled_down(now):
+            why = "the cool-down has ended; a change that stays may be said again"
+            self._said_ended(Ended(watch.labels(lane), firing, why), self.clock.at)
         for name, producer in list(self.producers.items()):
             self.counters["recovered",] += producer.merge(now)
             if now - producer.heard_at > _SILENT_SECONDS:
@@ -473,4 +530,5 @@ class StreamStage:
         self.settled = {(center, runtime): (hours, good) for center, runtime, hours, good in state.settled}
         self.counters.clear()
         self.counters.update(state.counters)
-        self.drift.restore(state.drift)
+        self._ended = self.drift.restore(state.drift)
+        self._compared = {key for key, stream in self.streams.items() if stream.canaries}

@@ -3,6 +3,7 @@
 import json
 import random
 from datetime import datetime
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -15,6 +16,7 @@ from streams import KEY, Bench, observation
 from app.conventions import REBASELINE_HEADER, SAMPLES
 from app.core.bitstrings import packed
 from app.core.catalog import ANY, Promise, Watch
+from app.core.drift import preferred
 from app.core.outcomes import Observation, Pack
 from app.core.results import stream_key
 from app.core.streams import StreamStage
@@ -497,13 +499,183 @@ def test_a_watch_of_distributions_continues_where_it_was_and_begins_anew_when_as
     assert one.stage.snapshot() == other.stage.snapshot()
     rebaseline(one, signal="counts")
     assert [alert.status for alert in one.alerts] == ["firing", "resolved", "firing"]
-    assert one.stage.drift.watches[0]._detectors[KEY].learning
+    assert one.stage.drift.watches[0]._detectors[KEY + "\x1f2"].learning
 
 
-def test_a_circuit_of_another_width_is_learned_anew_and_a_wide_one_is_refused(whole):
+def test_circuits_of_two_widths_are_watched_apart_and_a_wide_one_is_refused(whole):
     bench = Bench(whole)
-    wide = packed({"0" * 9: 500, "1" * 9: 500})
-    found = [*distributions(120, GOOD), observation(120, None, outcomes=packed({"000": 500, "111": 500}))]
-    bench.apply(Pack("results", 0, 0, 122, {KEY: [*found, observation(121, None, outcomes=wide)]}))
-    assert bench.stage.drift.watches[0]._detectors[KEY].width == 3
+    other, wide = packed({"000": 500, "111": 500}), packed({"0" * 9: 500, "1" * 9: 500})
+    found = []
+    for number, one in enumerate([*distributions(150, GOOD), *distributions(40, READ_WRONGLY, 150)]):
+        narrow = msgspec.structs.replace(one, offset=2 * number, at=Log.START + 120 * number)
+        found += [narrow, observation(2 * number + 1, None, outcomes=other)]
+    bench.apply(Pack("results", 0, 0, 381, {KEY: [*found, observation(380, None, outcomes=wide)]}))
+    (alert,) = bench.alerts
+    assert alert.labels["width"] == "2"
     assert bench.stage.counters["refused", "counts"] == 1
+
+
+@pytest.mark.parametrize(("before_it", "after_it"), [(0, 20), (0, 500), (0, 1000), (5, 40)])
+def test_a_device_without_errors_that_begins_to_err_is_seen(bench, before_it, after_it):
+    found = [observation(n, None, errors=before_it if n < 300 else after_it) for n in range(600)]
+    bench.apply(Pack("results", 0, 0, 600, {KEY: found}))
+    (alert,) = bench.alerts
+    assert (alert.name, alert.notes["direction"]) == ("ErrorRateDrift", "up")
+    assert alert.figures["observations"] < 330
+
+
+@pytest.mark.parametrize(("share", "within"), [(0.0, 40), (0.5, 120), (0.9, 600)])
+def test_a_workload_that_always_approves_and_then_does_not_is_seen(bench, share, within):
+    rng = np.random.default_rng(16)
+    outcomes = ["approve"] * 4000 + ["approve" if draw < share else "decline" for draw in rng.random(600)]
+    found = [decided(number, outcome) for number, outcome in enumerate(outcomes)]
+    bench.apply(Pack("jobs", 0, 0, len(found), {ANYWHERE: found}))
+    assert bench.alerts[0].name == "DecisionDrift"
+    assert bench.alerts[0].figures["observations"] < 4000 + within
+
+
+def test_a_drift_that_becomes_a_collapse_pages(bench):
+    fall = before(200, 3) - np.linspace(0, 0.5, 200)  # a ramp: the first alert is a small one
+    bench.apply(samples(np.concatenate([before(500), fall, before(200, 4) - 0.5, before(200, 5)])))
+    said = [(alert.name, alert.severity, alert.status) for alert in bench.alerts]
+    assert said == [
+        ("FidelityDrift", "ticket", "firing"),
+        ("FidelityDrift", "ticket", "resolved"),
+        ("FidelityCollapse", "page", "firing"),
+        ("FidelityCollapse", "page", "resolved"),
+    ]
+    first, over, page, _ = bench.alerts
+    assert first.figures["size"] > -0.1 > page.figures["size"]
+    assert over.notes["ended"] == "it has become a collapse"
+    assert "budget_spent" not in page.figures
+
+
+def test_results_of_fewer_shots_vary_more_and_are_no_drift(bench):
+    rng = np.random.default_rng(17)
+    found = [
+        observation(n, float(rng.normal(0.94, 0.0075 if shots == 4000 else 0.03)), shots=shots)
+        for n, shots in enumerate([4000] * 400 + [250, 4000] * 600)
+    ]
+    bench.apply(Pack("results", 0, 0, len(found), {KEY: found}))
+    assert not bench.alerts
+    fall = [observation(1600 + n, float(rng.normal(0.85, 0.03)), shots=260) for n in range(40)]
+    bench.apply(Pack("results", 0, 1600, 1640, {KEY: fall}))
+    (alert,) = bench.alerts
+    assert alert.labels["shots"] == "250"
+
+
+@pytest.mark.parametrize(
+    ("shots", "expected"), [(1, "1"), (999, "800"), (1000, "1000"), (1249, "1000"), (4096, "4000")]
+)
+def test_numbers_of_shots_are_rounded_down_to_preferred_ones(shots, expected):
+    assert preferred(shots) == expected
+
+
+def test_scores_with_a_rare_dip_are_no_drift(catalog):
+    """A hundred scores of 1 do not prove that there is none of a half."""
+    watches = {"explanation_score": (Watch("betting", {"direction": "down"}),)}
+    stage = StreamStage(msgspec.structs.replace(catalog, watches=watches), 1)
+    rng, log, fired = np.random.default_rng(18), Log(), 0
+    keys = [stream_key(f"w-{number}", ANY) for number in range(100)]
+    for minute in range(0, 3000, 50):
+        scores = np.where(rng.random((100, 50)) < 1 / 200, 0.5, 1.0)
+        found = {
+            key: [
+                Observation(minute + n, Log.START + 60 * (minute + n), "r", None, explanation_score=float(score))
+                for n, score in enumerate(row)
+            ]
+            for key, row in zip(keys, scores, strict=True)
+        }
+        batch = log.batch(SAMPLES, [msgspec.msgpack.encode(Pack("jobs", 0, minute, minute + 50, found))])
+        fired += len(stage.apply(batch).alerts)
+    assert fired == 0
+
+
+@pytest.fixture
+def firing(bench):
+    bench.apply(samples(np.concatenate([before(500), FALL[:60]])))
+    assert [alert.status for alert in bench.alerts] == ["firing"]
+    return bench
+
+
+def restarted(bench, catalog):
+    stage = StreamStage(catalog, 4)
+    stage.restore(bench.stage.snapshot())
+    bench.stage = stage
+    bench.alerts.clear()
+    return bench
+
+
+def test_a_watch_that_is_no_more_ends_its_alerts(firing, catalog):
+    (watch,) = catalog.watches["fidelity"]
+    for watches in ({}, {"fidelity": (msgspec.structs.replace(watch, learn=300),)}):
+        bench = restarted(firing, msgspec.structs.replace(catalog, watches=watches))
+        bench.beat(1)
+        (alert,) = bench.alerts
+        assert (alert.status, alert.notes["ended"]) == ("resolved", "it is no longer watched so")
+        firing = Bench(catalog)
+        firing.apply(samples(np.concatenate([before(500), FALL[:60]])))
+
+
+def test_a_baseline_changed_in_the_file_ends_the_alert_is_recorded_and_the_next_change_is_seen(catalog):
+    bench = Bench(given_at(catalog, 0.94))
+    bench.apply(samples(FALL[:60]))
+    bench = restarted(bench, given_at(catalog, 0.88))
+    bench.apply(samples(FALL[60:300], 60))
+    assert [(alert.name, alert.status) for alert in bench.alerts] == [
+        ("FidelityDrift", "resolved"),
+        ("BaselineChanged", "firing"),
+    ]
+    assert bench.alerts[1].notes["by"] == "policies/detectors.yaml"
+    bench.apply(samples(before(60, 9) - 0.5, 300))
+    assert bench.alerts[-1].name == "FidelityCollapse"
+
+
+def test_a_verdict_that_changes_ends_the_one_before_and_a_release_that_is_gone_ends_too(bench):
+    bench.apply(canary_pack(before(60), before(60, 2) - 0.03))
+    bench.apply(canary_pack(before(900, 3), before(900, 4) + 0.03, 120))
+    said = [(alert.labels["verdict"], alert.status) for alert in bench.alerts]
+    assert said[:3] == [("worse", "firing"), ("worse", "resolved"), (said[2][0], "firing")]
+    worse, over = bench.alerts[:2]
+    assert worse.fingerprint == over.fingerprint
+    count = len(bench.alerts)
+    bench.stage.clock.watched += 90_000
+    bench.beat(1)
+    (gone,) = bench.alerts[count:]
+    assert (gone.status, gone.notes["ended"]) == ("resolved", "the release is gone")
+
+
+def test_while_a_worse_canary_goes_on_it_is_ordered_back_again_before_the_order_ends(bench):
+    orders = []
+    for first in range(0, 6 * 1200, 1200):
+        orders += bench.apply(canary_pack(before(120), before(120, 2) - 0.03, first)).directives
+    assert len(orders) == 6
+    assert all(later.issued_at < earlier.expires_at for earlier, later in pairwise(orders))
+    assert sum(alert.status == "firing" for alert in bench.alerts) == 1
+
+
+def test_waiting_times_are_said_as_factors_in_their_own_unit(catalog):
+    watches = {"queue_seconds": (Watch("gaussian", {"direction": "up"}, learn=200, transform="log"),)}
+    bench = Bench(msgspec.structs.replace(catalog, watches=watches))
+    waits = np.exp(np.random.default_rng(6).normal([5.0] * 400 + [6.0] * 60, 0.3))
+    found = [msgspec.structs.replace(observation(n, None), queue_seconds=float(w)) for n, w in enumerate(waits)]
+    bench.apply(Pack("results", 0, 0, len(found), {KEY: found}))
+    (alert,) = bench.alerts
+    assert alert.figures["baseline"] == pytest.approx(np.exp(5.0), rel=0.1)
+    assert alert.figures["factor_low"] < np.e < alert.figures["factor_high"]
+    assert "by a factor of" in alert.summary
+
+
+def test_a_constant_charge_that_moves_by_a_rounding_is_no_drift(bench):
+    found = [
+        Observation(n, Log.START + 60 * n, f"r-{n}", None, cost_usd=1.0 if n < 300 else 1.0005) for n in range(600)
+    ]
+    bench.apply(Pack("jobs", 0, 0, 600, {ANYWHERE: found}))
+    assert not bench.alerts
+
+
+def test_a_larger_spread_is_said_as_one(catalog):
+    bench = Bench(msgspec.structs.replace(catalog, watches={"fidelity": (Watch("variance", {}),)}))
+    wide = np.random.default_rng(19).normal(0.94, 0.03, 100)
+    bench.apply(samples(np.concatenate([before(500), wide])))
+    assert "went up in its spread by" in bench.alerts[0].summary
