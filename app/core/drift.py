@@ -10,6 +10,7 @@ Detectors of River are objects, one a stream, and promise nothing.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from math import isfinite, log, nan
 from typing import Any, Final, NamedTuple
 
@@ -50,7 +51,7 @@ class Offer(NamedTuple):
     at
         When it was made, in seconds since the epoch, and not after it was seen.
     readings
-        Signal -> what `reading` gives, of the signals it has.
+        Signal -> its reading, of those it has.
     runs, bitstrings
         The last runs of its stream, and their outcomes.
     """
@@ -154,16 +155,27 @@ class _Snapshot(Struct, array_like=True):
     state: list[bytes]
 
 
-def reading(signal: str, observation: Observation) -> tuple[float, ...] | None:
-    """A signal's value in an observation; of a count, (count, of). None where it has none."""
-    if signal == "error_rate":
-        if observation.errors is None or not observation.shots:
-            return None
-        return float(observation.errors), float(observation.shots)
-    if signal == "counts":  # of a whole distribution the number of shots stands for it
-        return None if observation.outcomes is None or not observation.shots else (float(observation.shots),)
-    value: float | None = getattr(observation, signal)
-    return None if value is None else (value,)
+def readings(observation: Observation) -> dict[str, tuple[float, ...]]:
+    """The signals that an observation has: a value each; of a count, (count, of)."""
+    found: dict[str, tuple[float, ...]] = {}
+    if observation.fidelity is not None:
+        found["fidelity"] = (observation.fidelity,)
+    if observation.shots:
+        if observation.errors is not None:
+            found["error_rate"] = (float(observation.errors), float(observation.shots))
+        if observation.outcomes is not None:  # the number of shots stands for the whole distribution
+            found["counts"] = (float(observation.shots),)
+    if observation.queue_seconds is not None:
+        found["queue_seconds"] = (observation.queue_seconds,)
+    if observation.execution_seconds is not None:
+        found["execution_seconds"] = (observation.execution_seconds,)
+    if observation.cost_usd is not None:
+        found["cost_usd"] = (observation.cost_usd,)
+    if observation.explanation_score is not None:
+        found["explanation_score"] = (observation.explanation_score,)
+    if observation.decision is not None:
+        found["decision"] = (observation.decision,)
+    return found
 
 
 def possible(signal: str, values: tuple[float, ...]) -> bool:
@@ -172,6 +184,7 @@ def possible(signal: str, values: tuple[float, ...]) -> bool:
     return low <= values[0] <= high if signal == "fidelity" else isfinite(values[0])
 
 
+@lru_cache(maxsize=4096)
 def preferred(shots: int) -> str:
     """A number of shots rounded down to a preferred number: results of about as many vary about as much."""
     if shots < 1:

@@ -26,7 +26,7 @@ from app.core.canary import Canary, Release, compared, rollback, verdict
 from app.core.catalog import OTHER, Catalog
 from app.core.clock import Clock
 from app.core.decode import Reason
-from app.core.drift import Drift, Ended, Firing, Found, Offer, Watched, possible, reading
+from app.core.drift import Drift, Ended, Firing, Found, Offer, Watched, possible, readings
 from app.core.drift_alert import collapsed, drift_alert, ended
 from app.core.evidence import instant
 from app.core.identity import outcome_id
@@ -244,45 +244,40 @@ class StreamStage:
             stream = self.streams[key] = Stream(workload, backend)
         for observation in observations:
             self._number += 1
-            readings = self._readings(observation)
-            self._compare(stream, source, observation, readings)
+            known = self._known(observation)
+            self._compare(stream, source, observation, known)
             if observation.canary is not None:
                 continue  # a bad canary is no drift of what is in production
-            if "fidelity" in readings:
-                self._add_fidelity(stream, readings["fidelity"][0])
+            if "fidelity" in known:
+                self._add_fidelity(stream, known["fidelity"][0])
             if observation.outcomes is not None:
                 stream.bitstrings = stream.bitstrings.take(observation.outcomes)
             if not stream.runs or stream.runs[-1] != observation.run_id:
                 stream.runs = [*stream.runs, observation.run_id][-_RUNS:]
             # A clock far ahead must not make the stream deaf until then.
             at = min(observation.at, self.clock.at + _AHEAD_SECONDS) if self.clock.at else observation.at
-            self.drift.offer(
-                Offer(self._number, key, source, at, observation, readings, stream.runs, stream.bitstrings)
-            )
+            self.drift.offer(Offer(self._number, key, source, at, observation, known, stream.runs, stream.bitstrings))
 
-    def _readings(self, observation: Observation) -> dict[str, tuple[float, ...]]:
+    def _known(self, observation: Observation) -> dict[str, tuple[float, ...]]:
         """The signals that an observation has, counted; what cannot be is refused."""
-        readings = {}
-        for signal in SIGNALS:
-            values = reading(signal, observation)
-            if values is None:
-                continue
+        found = readings(observation)
+        for signal, values in list(found.items()):
             if not possible(signal, values):
                 self.counters["refused", signal] += 1
+                del found[signal]
                 continue
-            readings[signal] = values
             self.counters["observed", signal] += 1
             if observation.canary is None and signal in self._catalog.watches:
                 self.counters["valid", "M10", signal] += 1
-        return readings
+        return found
 
     def _compare(
-        self, stream: Stream, source: tuple[str, int], observation: Observation, readings: dict[str, tuple[float, ...]]
+        self, stream: Stream, source: tuple[str, int], observation: Observation, known: dict[str, tuple[float, ...]]
     ) -> None:
         if observation.canary is None and not stream.canaries:
             return
         for signal in COMPARED:
-            value = compared(signal, observation, readings)
+            value = compared(signal, observation, known)
             if value is None:
                 continue
             canary = stream.canaries.setdefault(signal, Canary())
