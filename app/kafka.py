@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import ssl
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -19,6 +20,8 @@ from app.settings import Settings
 #: A record may be 1 MiB by contract; what is larger must still get in, to be dead-lettered with its bytes.
 MAX_RECORD_BYTES: Final = 4 * 1024 * 1024
 CONNECT_SECONDS: Final = 10.0
+#: How long to wait before a broker is asked again for what it does not know yet.
+METADATA_SECONDS: Final = 0.1
 
 #: Settings of single topics, beyond the broker's defaults.
 TOPIC_CONFIGS: Final[dict[str, dict[str, str]]] = {
@@ -147,9 +150,7 @@ async def ensure_topics(settings: Settings) -> dict[str, str]:
         outcome = {}
         for topic, name in wanted.items():
             outcome[topic] = "present" if topic in present else await _create(admin, settings, topic, name)
-        described = {entry["topic"]: entry for entry in await admin.describe_topics(list(wanted))}
-        for topic in wanted:
-            found = len(described[topic]["partitions"]) if topic in described else settings.partitions
+        for topic, found in (await _partitions(admin, list(wanted))).items():
             if found != settings.partitions:
                 raise EnvironmentFault(
                     f"topic {topic} has {found} partitions, {settings.partitions} are set",
@@ -159,6 +160,25 @@ async def ensure_topics(settings: Settings) -> dict[str, str]:
         return outcome
     finally:
         await _close(admin)
+
+
+async def _partitions(admin: AIOKafkaAdminClient, topics: list[str]) -> dict[str, int]:
+    """Topic -> number of partitions, once the broker that is asked knows them all.
+
+    A broker answers that a topic was created before every broker, itself included, lists it in its metadata.
+    """
+    deadline = time.monotonic() + CONNECT_SECONDS
+    while True:
+        described = {entry["topic"]: len(entry["partitions"]) for entry in await admin.describe_topics(topics)}
+        if missing := [topic for topic in topics if not described.get(topic)]:
+            if time.monotonic() > deadline:
+                raise EnvironmentFault(
+                    f"the broker does not list topic {missing[0]} {CONNECT_SECONDS:g} s after it took it",
+                    "look at the broker's own log: its metadata does not reach it",
+                )
+            await asyncio.sleep(METADATA_SECONDS)
+            continue
+        return described
 
 
 async def _check_configs(admin: AIOKafkaAdminClient, topics: Mapping[str, str]) -> None:
