@@ -1,37 +1,40 @@
-"""`policies/*.yaml` and `policies/rules/*.rego` to frozen core values, or an error with file and key."""
+"""`policies/*.yaml` to frozen core values, or an error with file, line and key."""
 
-import re
 from collections.abc import Callable
 from math import inf
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Annotated, Final, Literal
 
-import msgspec
-import yaml
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from app.core.catalog import ANY, TIERS, Catalog, Promise, VarianceWindow, Watch, Workload
 from app.core.drift import distribution
 from app.core.evidence import BITS, Requirements
 from app.core.fidelity import Ideal
-from app.core.policy import Policy, Rule
 from app.core.results import stream_key
 from app.core.streams import SIGNALS
-from app.errors import SettingError
+from app.documents import read, unusable
 from detectors import DISTRIBUTIONS, MODELS, REGISTRY, Bank, Baseline
-
-T = TypeVar("T")
 
 _MOST_LEARNED: Final = 1_000_000
 #: Beside the checkout: `policies/` is data, so it is not inside a package.
 DEFAULT_DIRECTORY = Path(__file__).resolve().parent.parent / "policies"
 
 
-class _CatalogFile(Struct, frozen=True, forbid_unknown_fields=True):
+class CostCenter(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a cost center may spend: dollars an hour, and dollars that one run may be estimated to cost."""
+
+    hour_usd: Annotated[float, Meta(ge=0)]
+    run_usd: Annotated[float, Meta(ge=0)]
+
+
+class CatalogFile(Struct, frozen=True, forbid_unknown_fields=True):
+    """`catalog.yaml`."""
+
     workloads: dict[str, Workload]
     providers: list[str]
     backends: list[str]
-    cost_centers: dict[str, float]
+    cost_centers: dict[str, CostCenter]
     ideals: dict[str, dict[str, float]]
 
 
@@ -66,28 +69,6 @@ class _DetectorsFile(Struct, frozen=True, forbid_unknown_fields=True):
     baselines: tuple[_Given, ...] = ()
 
 
-class _Endpoint(Struct, frozen=True, forbid_unknown_fields=True):
-    provider: str
-    region: str
-    sensitivities: list[str]
-
-
-class _EndpointsFile(Struct, frozen=True, forbid_unknown_fields=True):
-    endpoints: dict[str, _Endpoint]
-    encrypted_sensitivities: list[str]
-
-
-class _Custom(Struct, frozen=True):
-    severity: str
-    owner: str
-    control: str
-
-
-class _Metadata(Struct, frozen=True):
-    title: str
-    custom: _Custom
-
-
 def load_catalog(directory: Path = DEFAULT_DIRECTORY) -> Catalog:
     """Read the catalog.
 
@@ -96,15 +77,15 @@ def load_catalog(directory: Path = DEFAULT_DIRECTORY) -> Catalog:
     SettingError
         If a file is missing or says something that cannot be used; it names the file and the key.
     """
-    known = _read(directory / "catalog.yaml", _CatalogFile)
-    closing = _read(directory / "evidence.yaml", _EvidenceFile)
-    detection = _read(directory / "detectors.yaml", _DetectorsFile)
+    known = read(directory / "catalog.yaml", CatalogFile)
+    closing = read(directory / "evidence.yaml", _EvidenceFile)
+    detection = read(directory / "detectors.yaml", _DetectorsFile)
     return Catalog(
         workloads=known.workloads,
         ideals=_ideals(directory / "catalog.yaml", known.ideals),
         backends=frozenset(known.backends),
         providers=frozenset(known.providers),
-        budgets=known.cost_centers,
+        budgets={name: center.hour_usd for name, center in known.cost_centers.items()},
         requirements=_requirements(directory / "evidence.yaml", closing.tiers),
         watches=_watches(directory / "detectors.yaml", detection.watches, detection.promise.doubt),
         promise=_promise(directory / "detectors.yaml", detection.promise),
@@ -118,147 +99,75 @@ def load_catalog(directory: Path = DEFAULT_DIRECTORY) -> Catalog:
     )
 
 
-def load_policy(directory: Path = DEFAULT_DIRECTORY) -> Policy:
-    """Read and compile the rules.
-
-    Raises
-    ------
-    SettingError
-        If a rule does not parse or lacks its METADATA, or the data cannot be used.
-    """
-    modules: dict[str, str] = {}
-    rules: dict[str, Rule] = {}
-    for path in sorted((directory / "rules").glob("*.rego")):
-        if path.name.endswith("_test.rego"):
-            continue
-        modules[path.name] = path.read_text()
-        rule = _rule(path, modules[path.name])
-        if rule is not None:
-            rules[rule.name] = rule
-    if not rules:
-        raise _unusable(directory / "rules", "*.rego", "there is no rule")
-    data = msgspec.to_builtins(_read(directory / "endpoints.yaml", _EndpointsFile))
-    try:
-        return Policy(modules, rules, data)
-    except RuntimeError as error:
-        raise _unusable(directory / "rules", "*.rego", " ".join(str(error).split())) from error
-
-
-_PACKAGE = re.compile(r"^package qethics\.rules\.(\w+)$", re.MULTILINE)
-_METADATA = re.compile(r"^# METADATA\n((?:#.*\n)+)", re.MULTILINE)
-
-
-def _rule(path: Path, source: str) -> Rule | None:
-    """The rule a module declares, or None for a module that declares none."""
-    package = _PACKAGE.search(source)
-    if package is None:
-        return None
-    block = _METADATA.search(source)
-    if block is None:
-        raise _unusable(path, "METADATA", "a rule carries its METADATA in front of its package")
-    text = "\n".join(line[2:] for line in block[1].splitlines())
-    try:
-        metadata = _convert(path, yaml.safe_load(text), _Metadata)
-    except yaml.YAMLError as error:
-        raise _unusable(path, "METADATA", " ".join(str(error).split())) from error
-    custom = metadata.custom
-    return Rule(
-        name=package[1], title=metadata.title, severity=custom.severity, owner=custom.owner, control=custom.control
-    )
-
-
 def _ideals(path: Path, ideals: dict[str, dict[str, float]]) -> dict[str, Ideal]:
     prepared = {}
     for name, probabilities in ideals.items():
         try:
             prepared[name] = Ideal(probabilities)
         except ValueError as error:
-            raise _unusable(path, f"ideals.{name}", str(error)) from error
+            raise unusable(path, f"ideals.{name}", str(error)) from error
     return prepared
 
 
 def _requirements(path: Path, tiers: dict[str, Requirements]) -> dict[str, Requirements]:
     for tier in TIERS:
         if tier not in tiers:
-            raise _unusable(path, f"tiers.{tier}", "every tier says what it requires")
+            raise unusable(path, f"tiers.{tier}", "every tier says what it requires")
     for tier, requirements in tiers.items():
         for name in requirements.always + requirements.quantum:
             if name not in BITS:
-                raise _unusable(path, f"tiers.{tier}", f"there is no evidence field {name!r}")
+                raise unusable(path, f"tiers.{tier}", f"there is no evidence field {name!r}")
     return tiers
 
 
 def _watches(path: Path, watches: dict[str, tuple[Watch, ...]], doubt: float) -> dict[str, tuple[Watch, ...]]:
     for signal, watched in watches.items():
         if signal not in SIGNALS:
-            raise _unusable(path, f"watches.{signal}", f"there is no signal {signal!r}; there are {', '.join(SIGNALS)}")
+            raise unusable(path, f"watches.{signal}", f"there is no signal {signal!r}; there are {', '.join(SIGNALS)}")
         for watch in watched:
             key = f"watches.{signal}"
             known: dict[str, Callable[..., object]] = {**MODELS, **REGISTRY}
             if signal == "counts":
                 known = {name: lambda watch=watch, **_: distribution(watch, doubt, 1) for name in DISTRIBUTIONS}
             if watch.detector not in known:
-                raise _unusable(path, key, f"there is no detector {watch.detector!r}; there are {', '.join(known)}")
+                raise unusable(path, key, f"there is no detector {watch.detector!r}; there are {', '.join(known)}")
             if not 0 < watch.share < inf or not 2 <= watch.learn <= _MOST_LEARNED or watch.grow > _MOST_LEARNED:
-                raise _unusable(path, key, f"share is above 0, learn at least 2, and both at most {_MOST_LEARNED:,}")
+                raise unusable(path, key, f"share is above 0, learn at least 2, and both at most {_MOST_LEARNED:,}")
             if sum(other.detector == watch.detector for other in watched) > 1:
-                raise _unusable(path, key, f"{watch.detector} is there twice: their alerts could not be told apart")
+                raise unusable(path, key, f"{watch.detector} is there twice: their alerts could not be told apart")
             try:
                 model = known[watch.detector](**watch.parameters)
             except (TypeError, ValueError) as error:
-                raise _unusable(path, key, str(error)) from error
+                raise unusable(path, key, str(error)) from error
             if getattr(model, "columns", 1) == 2 and signal != "error_rate":
-                raise _unusable(path, key, f"{watch.detector} takes counts, and {signal} is none")
+                raise unusable(path, key, f"{watch.detector} takes counts, and {signal} is none")
     return watches
 
 
 def _promise(path: Path, promise: Promise) -> Promise:
     finite = 0 < promise.false_alerts_per_week < inf and 0 < promise.cool_down_seconds < inf
     if not finite or not 0 < promise.collapse <= 1 or not 0 < promise.doubt < 0.5:
-        raise _unusable(path, "promise", "its numbers are above 0, collapse at most 1, doubt below 0.5")
+        raise unusable(path, "promise", "its numbers are above 0, collapse at most 1, doubt below 0.5")
     return promise
 
 
 def _baselines(
-    path: Path, detection: _DetectorsFile, known: _CatalogFile
+    path: Path, detection: _DetectorsFile, known: CatalogFile
 ) -> dict[tuple[str, str, str], Baseline]:  # fmt: skip
     found: dict[tuple[str, str, str], Baseline] = {}
     for number, given in enumerate(detection.baselines):
         key = f"baselines[{number}]"
         if given.workload not in known.workloads or given.backend not in (*known.backends, ANY):
-            raise _unusable(path, key, f"the catalog has no {given.workload!r} on {given.backend!r}")
+            raise unusable(path, key, f"the catalog has no {given.workload!r} on {given.backend!r}")
         watch = next(
             (each for each in detection.watches.get(given.signal, ()) if each.detector == given.detector), None
         )
         if watch is None or watch.detector not in MODELS:
-            raise _unusable(path, key, f"no model {given.detector!r} watches {given.signal!r}")
+            raise unusable(path, key, f"no model {given.detector!r} watches {given.signal!r}")
         baseline = Baseline(given.location, given.spread, given.kind)
         try:
             Bank(MODELS[watch.detector](**watch.parameters)).add(baseline)
         except ValueError as error:
-            raise _unusable(path, key, str(error)) from error
+            raise unusable(path, key, str(error)) from error
         found[stream_key(given.workload, given.backend), given.signal, given.detector] = baseline
     return found
-
-
-def _read(path: Path, kind: type[T]) -> T:
-    try:
-        document: Any = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise _unusable(path, "", error.strerror or str(error)) from error
-    except yaml.YAMLError as error:
-        raise _unusable(path, "", " ".join(str(error).split())) from error
-    return _convert(path, document, kind)
-
-
-def _convert(path: Path, document: Any, kind: type[T]) -> T:
-    try:
-        return msgspec.convert(document, kind)
-    except msgspec.ValidationError as error:
-        what, _, key = str(error).partition(" - at ")
-        raise _unusable(path, key.strip("`$."), what) from error
-
-
-def _unusable(path: Path, key: str, why: str) -> SettingError:
-    place = f"{path}: {key}" if key else str(path)
-    return SettingError(f"{place}: {why}", "correct the file, or point QETHICS_POLICIES at another directory")

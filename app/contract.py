@@ -8,6 +8,7 @@ import msgspec
 
 from app.conventions import ALERTS, DEAD_LETTER, DIRECTIVES, EVIDENCE, JOBS, RESULTS, TOPIC_PREFIX, VIOLATIONS
 from app.core.events import AnyJobEvent, Result
+from app.core.facts import Document
 from app.core.outcomes import Addendum, Alert, Directive, Evidence, Violation
 
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -82,6 +83,7 @@ def asyncapi() -> dict[str, Any]:
 def documents() -> dict[str, str]:
     """File name -> content of every generated document."""
     made = {f"{topic}.schema.json": schema(topic) for topic in CHANNELS} | {"asyncapi.json": asyncapi()}
+    made["policy-input.schema.json"] = {"$schema": _DRAFT, **msgspec.json.schema(Document)}
     return {name: json.dumps(document, indent=2, sort_keys=True) + "\n" for name, document in made.items()}
 
 

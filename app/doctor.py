@@ -8,9 +8,10 @@ from typing import Final, NamedTuple
 
 from app import kafka
 from app.broker import find_binary
-from app.catalog import load_catalog, load_policy
+from app.catalog import load_catalog
 from app.conventions import TOPICS
 from app.errors import QethicsError
+from app.policy.pack import load_policy
 from app.settings import Settings
 
 #: The exact versions whose private methods are overridden.

@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +20,7 @@ from faust.types import TP
 from prometheus_client import CollectorRegistry
 
 from app import kafka
-from app.catalog import load_catalog, load_policy
+from app.catalog import load_catalog
 from app.conventions import CHECKPOINTS, HEARTBEAT_HEADER
 from app.core.catalog import Catalog
 from app.core.policy import Policy
@@ -28,6 +28,8 @@ from app.core.runs import RunStage
 from app.core.sli import SLIS
 from app.core.streams import StreamStage
 from app.errors import EnvironmentFault
+from app.policy.evaluator import Evaluator
+from app.policy.pack import load_pack
 from app.settings import Settings
 from app.sinks import alerts, dead_letter, directives, evidence, gaps, samples, violations
 from app.sinks.metrics import StageCollector
@@ -76,12 +78,12 @@ def run_worker(settings: Settings) -> None:
         If it cannot begin; the error says why and what to do.
     """
     _quiet_libraries(settings.log_level)
-    catalog, policy = load_catalog(settings.policies), load_policy(settings.policies)
+    catalog, pack = load_catalog(settings.policies), load_pack(settings.policies)
     directory = _own_directory(settings)
     gc.set_threshold(*_GC_THRESHOLDS)
     gc.freeze()  # what is there from the start stays; it need not be looked through again
-    with _bound(settings.web_host, settings.web_port) as listener:
-        asyncio.run(_Worker(settings, catalog, policy, directory, listener).run())
+    with _bound(settings.web_host, settings.web_port) as listener, closing(Evaluator.of(pack)) as evaluate:
+        asyncio.run(_Worker(settings, catalog, Policy(pack, evaluate), directory, listener).run())
 
 
 class _Worker:

@@ -221,7 +221,14 @@ class Traffic:
         explained = draw[3] >= shares.unexplained_share
         provider, endpoint, region = WRONG if misrouted else ("ibm", device.endpoint, device.region)
         sensitive = job.sensitivity == "regulated"
-        violations = (unencrypted and sensitive) + (misrouted and sensitive)
+        # A run sent to the wrong place breaks three rules: the endpoint's, the region's and the contract's. What a
+        # run leaves out is owed from medium tier up, and an explanation by high tier alone.
+        violations = (
+            (unencrypted and sensitive)
+            + 3 * (misrouted and sensitive)
+            + (incomplete and job.tier != "low")
+            + (job.tier == "high" and not explained)
+        )
         truth.violations += violations
         truth.violating_runs += violations > 0
         truth.unauthorized += misrouted and sensitive
@@ -270,6 +277,7 @@ class Traffic:
             if explained
             else "null"
         )
+        job_event(done + 0.01, "review", "decisions", ',"reviewer":"reviewer-1","verdict":"agreed"')
         job_event(
             done + 0.02,
             "decision",
@@ -277,7 +285,6 @@ class Traffic:
             f',"decision_ref":"ref-{number}","outcome":"{"approve" if draw[7] < 0.7 else "decline"}",'
             f'"explanation":{explanation},"acted_on":true',
         )
-        job_event(done + 0.03, "review", "decisions", ',"reviewer":"reviewer-1","verdict":"agreed"')
         microdollars = 10_000 + int(draw[4] * 5_000)
         job_event(done + 0.04, "cost", "billing", f',"amount_usd":{microdollars / 1e6:.6f},"units":"seconds"')
         center = truth.microdollars
@@ -309,7 +316,7 @@ class Traffic:
                 f'"seq":{self._next(producer)},"workload":"{job.workload}","provider":"ibm",'
                 f'"backend":"{device.backend}","sdk":"qiskit","shots":{SHOTS},"counts":{counts},'
                 f'"ideal_id":"{job.circuit}","calibration_id":"{calibration.id}",'
-                f'"calibrated_at":"{calibration.updated_at}","seed":{self._made},'
+                f'"calibrated_at":"{instant(at - at % 86_400)}","seed":{self._made},'
                 f'"queue_seconds":{draw[4] * 20:.3f},"execution_seconds":{1 + draw[5]:.3f}}}'.encode(),
             )
         )
@@ -347,8 +354,8 @@ def _submission(job: Job) -> str:
         "environment_digest": digest("environment"),
     }
     text = "".join(f',"{name}":"{value}"' for name, value in members.items())
-    consent = f'{{"granted":true,"scopes":["{job.purpose}"]}}'
-    return f'{text},"consent":{consent},"shots":{SHOTS},"canary":false'
+    consent = f'{{"granted":true,"scopes":["{job.purpose}","third-party-compute"]}}'
+    return f'{text},"consent":{consent},"shots":{SHOTS},"canary":false,"fallback":"classical"'
 
 
 def _counts(rows: NDArray[np.int64], qubits: int) -> Iterator[str]:

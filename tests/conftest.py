@@ -6,7 +6,8 @@ import pytest
 from apache_kafka import apache_kafka
 
 from app.broker import embedded_broker
-from app.catalog import load_catalog, load_policy
+from app.catalog import load_catalog
+from app.policy.pack import load_policy
 
 REAL = os.environ.get("QETHICS_TEST_BROKER") == "apache"
 

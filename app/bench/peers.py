@@ -19,13 +19,14 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from app.catalog import load_catalog, load_policy
+from app.catalog import load_catalog
 from app.conventions import HEARTBEAT_HEADER, JOBS, RESULTS, SAMPLES
 from app.core import decode
 from app.core.records import Batch
 from app.core.runs import RunStage
 from app.core.streams import StreamStage
 from app.main import SINKS
+from app.policy.pack import load_policy
 from simulators.scenarios import SCENARIOS
 from simulators.traffic import Message, Traffic
 

@@ -1,10 +1,11 @@
 """What people decide without a developer, as frozen values: workloads, ideals, requirements, budgets, watches."""
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
+from app.core.events import Tier
 from app.core.evidence import Requirements
 from app.core.fidelity import Ideal
 from detectors import Baseline
@@ -18,16 +19,21 @@ TIERS: Final = ("low", "medium", "high")
 RUNTIMES: Final = ("classical", "quantum", "hybrid")
 
 
-class Workload(Struct, frozen=True):
-    """A workload: how well its decisions must be explained, and which of them is the favourable one."""
+class Workload(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A workload: what it may be used for, how critical it is, how well its decisions must be explained."""
 
+    #: The lowest tier that a run of it may declare.
+    tier: Tier
+    purposes: tuple[str, ...]
+    #: Whether somebody waits for its answer.
+    synchronous: bool = False
     #: The least explanation score, in [0, 1], that counts as explained.
-    explanation_floor: float
+    explanation_floor: Annotated[float, Meta(ge=0, le=1)]
     #: The outcome whose share (the selection rate) is watched; None if there is no such thing.
     favourable: str | None = None
 
 
-class Watch(Struct, frozen=True):
+class Watch(Struct, frozen=True, forbid_unknown_fields=True):
     """A signal bound to a model or detector of the registry."""
 
     detector: str
@@ -41,7 +47,7 @@ class Watch(Struct, frozen=True):
     transform: Literal["log"] | None = None
 
 
-class Promise(Struct, frozen=True):
+class Promise(Struct, frozen=True, forbid_unknown_fields=True):
     """What is promised of drift alerts, for all streams of the deployment together."""
 
     #: The expected number of false ones, at most.
@@ -54,7 +60,7 @@ class Promise(Struct, frozen=True):
     doubt: float = 0.001
 
 
-class VarianceWindow(Struct, frozen=True):
+class VarianceWindow(Struct, frozen=True, forbid_unknown_fields=True):
     """How the fidelity variance (M4) is judged, in observations of one stream."""
 
     #: Observations the baseline variance is learned from.

@@ -91,6 +91,10 @@ class Submitted(JobEvent, frozen=True, gc=False, tag="submitted"):
     shots: Shots | None = None
     estimated_cost_usd: Dollars | None = None
     canary: bool | None = None
+    #: The share of the workload's runs that goes to the canary release.
+    canary_share: Probability | None = None
+    #: Where the answer comes from when the quantum path has none.
+    fallback: Runtime | None = None
     replay_of: Id | None = None
     deadline_seconds: Deadline | None = None
 

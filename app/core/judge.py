@@ -4,14 +4,15 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from app.conventions import JOBS
-from app.core import events, evidence
+from app.core import events, evidence, facts, ledger
 from app.core.catalog import ANY, UNKNOWN, Catalog
+from app.core.facts import DecisionFacts, Facts
 from app.core.identity import outcome_id
 from app.core.outcomes import CANARY, Observation, Spending, Violation
 from app.core.output import Output
 from app.core.policy import ROUTING_RULE, Breach, Policy, Verdict
 from app.core.results import stream_key
-from app.core.run import Declared, Routing, Subject, routing_values
+from app.core.run import Declared, Routing, Run, Subject, routing_values
 
 
 class Judge:
@@ -48,34 +49,65 @@ class Judge:
         if of_type is not None:
             of_type(self, event, subject, offset)
 
+    def read(self, event: events.JobEvent, subject: Subject, offset: int) -> None:
+        """Judge the texts of an event, which needs no declaration."""
+        found = facts.clear(event)
+        if found:
+            asked = Facts((facts.TEXT,), clear=found)
+            self._judged(asked, subject, event.run_id, evidence.instant(event.at.timestamp()), offset)
+
+    def ended(self, run_id: str, run: Run) -> None:
+        """Judge how a run ended; what nobody routed, but went on all the same, is judged as a run as well."""
+        if not run.steps & _WENT_ON_BITS and run.decision is None:
+            return  # refused, given up, or nothing but results: it influenced nothing
+        asked = Facts(
+            (facts.OUTCOME,) if run.ruled else (facts.RUN, facts.OUTCOME),
+            run.declared,
+            run.derived,
+            outcome=facts.outcome(run),
+        )
+        at = max((at for _, at in ledger.steps(run.history)), default=run.decision.at if run.decision else 0.0)
+        self._judged(asked, run, run_id, evidence.instant(at), None)
+
     def _routing(self, event: events.Routed, subject: Subject, offset: int) -> None:
-        verdict = self._policy.judge(subject.declared, Routing(*routing_values(event)))
+        judging = (facts.ROUTING,) if subject.ruled else (facts.RUN, facts.ROUTING)
+        asked = Facts(judging, subject.declared, subject.derived, Routing(*routing_values(event)))
+        verdict = self._judged(asked, subject, event.run_id, evidence.instant(event.at.timestamp()), offset)
         unauthorized = any(breach.rule.name == ROUTING_RULE for breach in verdict.breaches)
         self._counters.judge("M6", not unauthorized, self._catalog.provider(event.provider))
+
+    def _judged(self, asked: Facts, subject: Subject, run_id: str, at: str, offset: int | None) -> Verdict:
+        """Judge facts about a run and write down what follows; `offset` is None for how it ended."""
+        verdict = self._policy.judge(asked)
+        subject.ruled = subject.ruled or facts.RUN in asked.judging
         if not subject.judged:
             subject.judged = True
             self._counters["valid", "M5"] += 1
-        if verdict.breaches and not subject.violated:
+        if verdict.denies and not subject.violated:
             subject.violated = True
             self._counters["bad", "M5"] += 1
         for breach in verdict.breaches:
-            self._counters["violation", breach.rule.name, breach.rule.severity] += 1
-            self._output.outcomes.violations.append(self._violation(event, breach, verdict, offset))
+            rule = breach.rule
+            self._counters["violation", rule.name, rule.severity, rule.mode] += 1
+            self._output.outcomes.violations.append(self._violation(breach, verdict, run_id, at, offset))
+        return verdict
 
-    def _violation(self, event: events.Routed, breach: Breach, verdict: Verdict, offset: int) -> Violation:
-        rule, partition = breach.rule, self._output.batch.partition
+    def _violation(self, breach: Breach, verdict: Verdict, run_id: str, at: str, offset: int | None) -> Violation:
+        rule = breach.rule
+        # Job events alone are judged, if need be at a tick that came with the other topic.
+        cause = (run_id,) if offset is None else (JOBS, self._output.batch.partition, offset)
         return Violation(
-            # Job events alone are judged, if need be at a tick that came with the other topic.
-            violation_id=outcome_id("violation", JOBS, partition, offset, rule.name, breach.reason),
-            run_id=event.run_id,
+            violation_id=outcome_id("violation", *cause, rule.name, breach.reason),
+            run_id=run_id,
             rule=rule.name,
+            mode=rule.mode,
             severity=rule.severity,
             owner=rule.owner,
             control=rule.control,
             reason=breach.reason,
             policy_revision=self._policy.revision,
             input_digest=verdict.input_digest,
-            at=evidence.instant(event.at.timestamp()),
+            at=at,
         )
 
     def _decision(self, event: events.DecisionMade, subject: Subject, offset: int) -> None:
@@ -83,6 +115,9 @@ class Judge:
         floor = self._catalog.floor(declared.workload if declared else None)
         explained = event.explanation is not None and event.explanation.score >= floor
         self._counters.judge("M3", explained, (declared.tier if declared else None) or UNKNOWN)
+        made = DecisionFacts(explained, event.acted_on)
+        asked = Facts((facts.DECISION,), declared, subject.derived, decision=made)
+        self._judged(asked, subject, event.run_id, evidence.instant(event.at.timestamp()), offset)
         if declared is None:
             return  # judged by a tick, whose place against the other topic is not fixed
         workload = self._catalog.workloads.get(declared.workload or "")
@@ -124,6 +159,11 @@ class Judge:
     def _review(self, event: events.Review, subject: Subject, offset: int) -> None:
         self._counters["review",] += 1
 
+
+#: Steps by which a run got further than being asked for.
+_WENT_ON_BITS: Final = sum(
+    1 << ledger.NAMES.index(name) for name in ("routed", "started", "fell_back", "completed", "rolled_back")
+)
 
 _JUDGEMENTS: Final[dict[type, Callable[[Judge, Any, Subject, int], None]]] = {
     events.Routed: Judge._routing,

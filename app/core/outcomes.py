@@ -27,6 +27,8 @@ class Violation(Struct, frozen=True, gc=False, kw_only=True):
     violation_id: str
     run_id: str
     rule: str
+    #: `enforce`, or `warn` or `dry_run` of a rule that denies nothing yet.
+    mode: str
     severity: str
     owner: str
     control: str

@@ -1,34 +1,78 @@
-"""Rego rules, evaluated in process by regorus. The answer is total: undefined and error mean deny.
+"""The rules' verdict on what is known. The answer is total: undefined, error and time-out mean deny.
 
-The engine is bound to the thread that made it, holds the interpreter lock while it evaluates and can change number
-types through its object interface; so a `Policy` is made and used on one thread, its rules are bounded, and values go
-in and out as JSON.
+Evaluating Rego is not done here: an `Evaluate` takes the input document and gives the decision, both as JSON, because
+the engine's object interface changes number types. What it is asked once it is not asked again: a verdict is a function
+of the document, and equal facts make equal documents.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
-import regorus
 from msgspec import Struct
 
-from app.core.remembered import Remembered
-from app.core.run import Declared, Routing
+from app.core.facts import Facts
 
 DECISION: Final = "data.qethics.decision"
 ROUTING_RULE: Final = "approved_endpoint"
 _REMEMBERED: Final = 16_384
+_MOST_REASON: Final = 500
+
+#: What a broken rule leads to: a violation that denies; a violation that is told and denies nothing; a note.
+Mode = Literal["enforce", "warn", "dry_run"]
+Severity = Literal["low", "medium", "high", "critical"]
+
+
+class PolicyError(Exception):
+    """There is no decision: something is wrong with the rules or the document, or the time is up."""
+
+
+#: Input document -> decision, both as JSON. Raises `PolicyError`.
+Evaluate = Callable[[bytes], bytes]
 
 
 class Rule(Struct, frozen=True, kw_only=True):
     """A rule's METADATA: what a violation of it says beside its reason."""
 
     name: str
+    #: The part of the document it is about, of `facts.JUDGING`.
+    judges: str
     title: str
-    severity: str
+    description: str
+    severity: Severity
     owner: str
+    #: The id of the control that the rule is for.
     control: str
+    #: What whoever broke it can do.
+    remediation: str
+    runbook: str
+    mode: Mode = "enforce"
+    #: Whether admission goes on without the rule when it gives no answer.
+    fail_open: bool = False
+
+
+class Pack(NamedTuple):
+    """Rules with their data."""
+
+    #: File name -> Rego source.
+    modules: Mapping[str, str]
+    rules: Mapping[str, Rule]
+    #: The document the rules see as `data`.
+    data: Mapping[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over all of it."""
+        found = sha256(msgspec.json.encode([self.data, self.rules], order="deterministic"))
+        for name, source in sorted(self.modules.items()):
+            found.update(name.encode() + b"\0" + source.encode() + b"\0")
+        return found.hexdigest()
+
+    @property
+    def revision(self) -> str:
+        """What names it in records: the beginning of its digest."""
+        return self.digest[:16]
 
 
 class Breach(NamedTuple):
@@ -39,99 +83,86 @@ class Breach(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What the policy says of one routing: the breaches, and the digest of the input it judged."""
+    """What the policy says: the breaches, and the digest of the document it judged."""
 
     breaches: tuple[Breach, ...]
     input_digest: str
 
+    @property
+    def denies(self) -> bool:
+        """Whether a rule that is enforced was broken."""
+        return any(breach.rule.mode == "enforce" for breach in self.breaches)
 
-class _Denial(Struct, frozen=True):
+    @property
+    def failed(self) -> bool:
+        """Whether the rules gave no decision."""
+        return any(breach.rule is FAILED for breach in self.breaches)
+
+
+class _Denial(Struct, frozen=True, forbid_unknown_fields=True):
     rule: str
     reason: str
 
 
-class _Decision(Struct, frozen=True):
+class _Decision(Struct, frozen=True, forbid_unknown_fields=True):
     allow: bool
     violations: list[_Denial]
 
 
-_FAILED: Final = Rule(
+FAILED: Final = Rule(
     name="policy_error",
+    judges="",
     title="The policy gave no decision",
+    description="The rules gave no answer, or none that says which rule was broken; that means deny.",
     severity="critical",
     owner="governance",
-    control="fail-closed",
+    control="QE-POL-0",
+    remediation="Look at the reason: a rule is wrong, or takes too long. `qethics policy test` shows which.",
+    runbook="docs/policy.md#policy_error",
 )
-
-#: What the rules may look at. The answer is a function of these alone, so equal projections share one evaluation.
-_RUN_FACTS: Final = ("workload", "purpose", "tier", "sensitivity", "runtime", "encrypted")
-_ROUTING_FACTS: Final = ("provider", "endpoint", "region", "backend", "runtime")
 
 
 class Policy:
-    """A rule pack with its data, ready to judge.
+    """A rule pack that judges.
 
     Parameters
     ----------
-    modules
-        File name -> Rego source.
-    rules
-        Rule name -> its METADATA.
-    data
-        The document the rules see as `data`, e.g. the approved endpoints.
-
-    Raises
-    ------
-    RuntimeError
-        If a module does not parse.
+    pack
+        The rules in force.
+    evaluate
+        How they are evaluated.
     """
 
-    def __init__(self, modules: Mapping[str, str], rules: Mapping[str, Rule], data: Mapping[str, Any]) -> None:
-        self.rules = dict(rules)
-        encoded = msgspec.json.encode(data, order="deterministic")
-        digest = sha256(encoded)
-        self._engine = regorus.Engine()
-        for name, source in sorted(modules.items()):
-            self._engine.add_policy(name, source)
-            digest.update(name.encode() + b"\0" + source.encode() + b"\0")
-        self._engine.add_data_json(encoded.decode())
-        #: Names the rules and the data together; every violation carries it.
-        self.revision = digest.hexdigest()[:16]
-        self._remembered: Remembered[tuple[Declared | None, Routing], Verdict] = Remembered(
-            lambda facts: self._evaluate(*facts), _REMEMBERED
-        )
+    def __init__(self, pack: Pack, evaluate: Evaluate) -> None:
+        self.rules = {**pack.rules, FAILED.name: FAILED}
+        self.revision = pack.revision
+        self._evaluate = evaluate
+        self._remembered: dict[Facts, Verdict] = {}
 
-    def judge(self, declared: Declared | None, routing: Routing) -> Verdict:
-        """Judge sending a run somewhere.
+    def judge(self, facts: Facts) -> Verdict:
+        """Judge what is known. Personal data is not remembered, nor is a failure, which may pass."""
+        verdict = self._remembered.get(facts)
+        if verdict is None:
+            verdict = self.decide(msgspec.json.encode(facts.document()))
+            if not facts.clear and not verdict.failed:
+                if len(self._remembered) >= _REMEMBERED:
+                    self._remembered.clear()
+                self._remembered[facts] = verdict
+        return verdict
 
-        Parameters
-        ----------
-        declared
-            What the run declared, or None where it was never submitted: every fact about it is then unknown, and the
-            rules must not take unknown for good.
-        routing
-            Where it was sent.
-        """
-        return self._remembered[declared, routing]
-
-    def _evaluate(self, declared: Declared | None, routing: Routing) -> Verdict:
-        document = msgspec.json.encode(
-            {
-                "run": {name: getattr(declared, name, None) for name in _RUN_FACTS},
-                "routing": {name: getattr(routing, name) for name in _ROUTING_FACTS},
-            },
-            order="deterministic",
-        )
+    def decide(self, document: bytes) -> Verdict:
+        """Judge an input document, without memory."""
         digest = sha256(document).hexdigest()
         try:
-            self._engine.set_input_json(document.decode())
-            decision = msgspec.json.decode(self._engine.eval_rule_as_json(DECISION), type=_Decision)
-        except (RuntimeError, msgspec.MsgspecError) as error:
-            return Verdict((Breach(_FAILED, f"no decision: {str(error)[:200]}"),), digest)
+            decision = msgspec.json.decode(self._evaluate(document), type=_Decision)
+        except (PolicyError, msgspec.MsgspecError) as error:
+            return Verdict((Breach(FAILED, f"no decision: {' '.join(str(error).split())[:_MOST_REASON]}"),), digest)
         breaches = tuple(
-            Breach(self.rules.get(denial.rule, _FAILED), denial.reason)
+            Breach(self.rules.get(denial.rule, FAILED), denial.reason[:_MOST_REASON])
             for denial in sorted(decision.violations, key=lambda denial: (denial.rule, denial.reason))
         )
         if not breaches and not decision.allow:
-            return Verdict((Breach(_FAILED, "denied without a reason"),), digest)
+            return Verdict((Breach(FAILED, "denied without a reason"),), digest)
+        if breaches and decision.allow:
+            return Verdict((*breaches, Breach(FAILED, "allowed in spite of violations")), digest)
         return Verdict(breaches, digest)

@@ -30,6 +30,8 @@ class Declared(Struct, frozen=True, gc=False, array_like=True):
     environment_digest: str | None
     shots: int | None
     canary: bool | None
+    canary_share: float | None
+    fallback: str | None
     deadline_seconds: float | None
 
 
@@ -44,14 +46,25 @@ class Own(Struct, frozen=True, gc=False, array_like=True):
     replay_of: str | None
 
 
+class Derived(Struct, frozen=True, gc=False, array_like=True):
+    """What the policy may know of a submission beyond what it declares; most runs have it in common."""
+
+    #: Whether there is a subject token.
+    tokenised: bool
+    #: What it takes to make the run again, as far as the submission names it: names of fields.
+    material: tuple[str, ...]
+    #: Rounded up to the cent.
+    estimated_cost_usd: float | None
+
+
 class Routing(Struct, frozen=True, gc=False, array_like=True):
     """Where a run was sent."""
 
-    provider: str | None
-    endpoint: str | None
-    region: str | None
-    backend: str | None
-    runtime: str | None
+    provider: str | None = None
+    endpoint: str | None = None
+    region: str | None = None
+    backend: str | None = None
+    runtime: str | None = None
 
 
 class Origin(Struct, frozen=True, gc=False, array_like=True):
@@ -74,6 +87,9 @@ class Decision(Struct, gc=False, array_like=True):
     verdict: str | None = None
     #: Whether the decision itself has come, and not only a review of it.
     made: bool = False
+    #: When it was made and when it was reviewed first, by the events; seconds since the epoch.
+    at: float = 0.0
+    reviewed_at: float | None = None
 
 
 class Results(Struct, gc=False, array_like=True):
@@ -114,6 +130,7 @@ class Run(Struct, gc=False, array_like=True):
     producers: tuple[str, ...] = ()
     declared: Declared | None = None
     own: Own | None = None
+    derived: Derived | None = None
     routing: Routing | None = None
     results: Results | None = None
     decision_id: str | None = None
@@ -121,8 +138,10 @@ class Run(Struct, gc=False, array_like=True):
     decision: Decision | None = None
     microdollars: int = 0
     trace_id: str | None = None
+    #: Whether it counts in M5, whether it counts there as bad, and whether the run itself was judged.
     judged: bool = False
     violated: bool = False
+    ruled: bool = False
     #: Nothing that the tier requires is missing; the run closes shortly.
     complete: bool = False
     pending: list[Judged] | None = None
@@ -134,8 +153,10 @@ class Closed(Struct, gc=False, array_like=True):
     closed_at: float
     seen: bytes
     declared: Declared | None
+    derived: Derived | None
     judged: bool
     violated: bool
+    ruled: bool
 
 
 #: What an event belongs to.

@@ -8,14 +8,14 @@ The way of an event: decode -> admit (once only) -> its handler -> settle the ru
 """
 
 from collections.abc import Callable
-from math import ceil
+from math import ceil, inf
 from typing import Any, Final, get_args
 
 import msgspec
 from msgspec import Raw, Struct
 
 from app.conventions import JOBS, RESULTS
-from app.core import events, evidence, ledger, results
+from app.core import events, evidence, facts, ledger, results
 from app.core.catalog import UNKNOWN, Catalog
 from app.core.clock import Clock
 from app.core.decode import MAX_AHEAD_SECONDS, Reason, Rejection, decode_job, decode_result, trace_id
@@ -30,20 +30,18 @@ from app.core.records import Batch, Control, Record, control
 from app.core.run import (
     Closed,
     Decision,
-    Declared,
     Judged,
     Own,
     Routing,
     Run,
     Subject,
-    declared_values,
     own_values,
     routing_values,
 )
 from app.core.sequences import packed
 from app.core.shared import Shared
 
-VERSION: Final = 2
+VERSION: Final = 3
 #: Events of one run, at most: a run id that is used without end must not grow without end.
 MAX_EVENTS: Final = 10_000
 _NO_RESULT: Final = frozenset({"rejected", "failed", "timed_out"})
@@ -134,12 +132,13 @@ class RunStage:
         subject = self._admit(event, at, record, JOBS)
         if subject is None:
             return
+        code, handler, judged = _WAYS[type(event)]
+        self._judge.read(event, subject, record.offset)
         if type(subject) is Closed:
             self._judge.judge(event, subject, record.offset)
             self._add_to_evidence(event, record, JOBS)
             return
         present = subject.present
-        code, handler, judged = _WAYS[type(event)]
         if code is not None:
             self._step(event.run_id, subject, code, at)
         if record.headers and subject.trace_id is None:
@@ -243,7 +242,8 @@ class RunStage:
     def _submitted(self, event: events.Submitted, run: Run, offset: int) -> None:
         if run.declared is not None:
             return  # a second submission of one run: seen in its history as an illegal transition
-        run.declared, present = self._shared.declared(Declared(*declared_values(event)))
+        run.declared, present = self._shared.declared(facts.declared(event))
+        run.derived = self._shared.value(facts.derived(event))
         own = own_values(event)
         token, inputs, *rest = own
         run.own = Own(token, packed_digest(inputs), *rest)
@@ -279,13 +279,14 @@ class RunStage:
     def _decided(self, event: events.DecisionMade, run: Run, offset: int) -> None:
         decision = run.decision = run.decision or Decision()
         decision.outcome, decision.explanation = self._shared.value(event.outcome), event.explanation
-        decision.acted_on, decision.made = event.acted_on, True
+        decision.acted_on, decision.made, decision.at = event.acted_on, True, event.at.timestamp()
         if event.explanation is not None:
             run.present |= BITS["explanation"]
 
     def _reviewed(self, event: events.Review, run: Run, offset: int) -> None:
         decision = run.decision = run.decision or Decision()
         decision.reviewer, decision.verdict = self._shared.value(event.reviewer), self._shared.value(event.verdict)
+        decision.reviewed_at = min(event.at.timestamp(), decision.reviewed_at or inf)
         if event.reviewer is not None:
             run.present |= BITS["review"]
 
@@ -360,6 +361,7 @@ class RunStage:
 
     def _close(self, run_id: str, run: Run) -> None:
         self._judge_pending(run)
+        self._judge.ended(run_id, run)
         required = self._required_fields(run)
         since = self.time - self._catalog.deadline_seconds
         gaps = [producer for producer in run.producers if (at := self._gaps.get(producer)) is not None and at >= since]
@@ -373,7 +375,9 @@ class RunStage:
                 self.counters["missing", name] += 1
         self._output.outcomes.evidence.append(record)
         del self.runs[run_id]
-        self.closed[run_id] = Closed(self.time, run.seen, run.declared, run.judged, run.violated)
+        self.closed[run_id] = Closed(
+            self.time, run.seen, run.declared, run.derived, run.judged, run.violated, run.ruled
+        )
 
     # -- durability --------------------------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ class Shared:
         """Let a run that was read back share what it says with the others."""
         if subject.declared is not None:
             subject.declared, _ = self.declared(subject.declared)
+        subject.derived = self.value(subject.derived)
         if isinstance(subject, Run):
             subject.producers = self.value(subject.producers)
             subject.policy_revision = self.value(subject.policy_revision)

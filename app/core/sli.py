@@ -86,7 +86,7 @@ COUNTERS: Final = (
     CounterMetric("illegal", "illegal_transitions", (), "state changes that the transition table does not have"),
     CounterMetric("missing", "evidence_missing", ("field",), "closed runs in which a required field was missing"),
     CounterMetric("closed", "runs_closed", ("how",), "runs closed: complete, incomplete or abandoned"),
-    CounterMetric("violation", "policy_violations", ("rule", "severity"), "policy violations"),
+    CounterMetric("violation", "policy_violations", ("rule", "severity", "mode"), "rules broken"),
     CounterMetric("fallback", "fallbacks", (), "runs that fell back to a classical path"),
     CounterMetric("review", "reviews", (), "human reviews"),
     CounterMetric(

@@ -45,7 +45,7 @@ def known_keys(catalog: Catalog, rules: Mapping[str, Any]) -> dict[str, set[Key]
         "late": {("jobs",), ("results",)},
         "rejected": {(reason.value,) for reason in Reason},
         "closed": {("complete",), ("incomplete",), ("abandoned",)},
-        "violation": {(rule.name, rule.severity) for rule in rules.values()},
+        "violation": {(rule.name, rule.severity, rule.mode) for rule in rules.values()},
         "illegal": {()},
         "fallback": {()},
         "review": {()},

@@ -7,13 +7,21 @@
 #   severity: critical
 #   owner: platform
 #   control: QE-ROUTE-1
-package qethics.rules.approved_endpoint
+#   remediation: Route to an endpoint of policies/endpoints.yaml that takes this data.
+#   runbook: docs/policy.md#approved_endpoint
+package qethics.rules.routing.approved_endpoint
 
 import rego.v1
 
-deny contains "the routing names no endpoint" if not is_string(input.routing.endpoint)
+import data.qethics.lib
 
-deny contains "the run does not say how sensitive its data is" if not is_string(input.run.sensitivity)
+deny contains "the routing names no endpoint" if {
+	not is_string(input.routing.endpoint)
+}
+
+deny contains "the run does not say how sensitive its data is" if {
+	not is_string(input.run.sensitivity)
+}
 
 deny contains reason if {
 	is_string(input.routing.endpoint)
@@ -31,11 +39,11 @@ deny contains reason if {
 deny contains reason if {
 	endpoint := data.endpoints[input.routing.endpoint]
 	input.routing.provider != endpoint.provider
-	reason := sprintf("endpoint %s does not belong to provider %v", [input.routing.endpoint, input.routing.provider])
+	reason := sprintf("endpoint %s does not belong to provider %s", [input.routing.endpoint, lib.shown(input.routing.provider)])
 }
 
 deny contains reason if {
 	endpoint := data.endpoints[input.routing.endpoint]
 	input.routing.region != endpoint.region
-	reason := sprintf("endpoint %s is not in region %v", [input.routing.endpoint, input.routing.region])
+	reason := sprintf("endpoint %s is not in region %s", [input.routing.endpoint, lib.shown(input.routing.region)])
 }

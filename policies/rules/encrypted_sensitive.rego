@@ -7,24 +7,19 @@
 #   severity: high
 #   owner: security
 #   control: QE-DATA-1
-package qethics.rules.encrypted_sensitive
+#   remediation: Encrypt the inputs before they leave, and declare encrypted.
+#   runbook: docs/policy.md#encrypted_sensitive
+package qethics.rules.run.encrypted_sensitive
 
 import rego.v1
 
 deny contains reason if {
-	needs_encryption
-	not encrypted
-	known_sensitivity
+	input.run.sensitivity in data.encrypted_sensitivities
+	not input.run.encrypted == true
 	reason := sprintf("%s data must be encrypted", [input.run.sensitivity])
 }
 
 deny contains "data of unknown sensitivity must be encrypted" if {
-	not known_sensitivity
-	not encrypted
+	not input.run.sensitivity in data.sensitivities
+	not input.run.encrypted == true
 }
-
-needs_encryption if input.run.sensitivity in data.encrypted_sensitivities
-
-known_sensitivity if is_string(input.run.sensitivity)
-
-encrypted if input.run.encrypted == true

@@ -7,9 +7,10 @@ import shutil
 import pytest
 
 from app.baselines import synthetic
-from app.catalog import DEFAULT_DIRECTORY, load_catalog, load_policy
+from app.catalog import DEFAULT_DIRECTORY, load_catalog
 from app.core.results import stream_key
 from app.errors import SettingError
+from app.policy.pack import load_policy
 from simulators.physics import CIRCUITS, ideal
 
 

@@ -22,11 +22,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app import kafka
 from app.broker import free_port
-from app.catalog import DEFAULT_DIRECTORY, load_catalog, load_policy
+from app.catalog import DEFAULT_DIRECTORY, load_catalog
 from app.conventions import JOBS, RESULTS, SAMPLES
 from app.core.records import Batch
 from app.core.runs import RunStage
 from app.core.streams import StreamStage
+from app.policy.pack import load_policy
 from app.settings import Settings, load
 from app.stream.checkpoint import end_offset
 

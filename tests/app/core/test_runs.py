@@ -4,7 +4,7 @@ import json
 import random
 
 import pytest
-from records import Log, event, lifecycle, result
+from records import Log, event, lifecycle, result, stamp
 
 from app.conventions import GAP_HEADER, JOBS, RESULTS
 from app.core import runs
@@ -155,7 +155,7 @@ def test_a_routing_to_an_unapproved_endpoint_is_a_violation_with_a_stable_id(cat
         bench = Bench(catalog, policy)
         bench.jobs(*lifecycle(submitted={"sensitivity": "pii"}, routed={"endpoint": "braket-us-west-1"}))
         rules = {violation.rule for violation in bench.violations}
-        assert rules == {"approved_endpoint"}
+        assert rules == {"approved_endpoint", "endpoint_contract", "third_party_consent", "tokenised_subject"}
         assert bench.violations[0].policy_revision == policy.revision
         assert bench.count("bad", "M5") == 1
         assert bench.count("bad", "M6", "ibm") == 1
@@ -164,7 +164,7 @@ def test_a_routing_to_an_unapproved_endpoint_is_a_violation_with_a_stable_id(cat
 
 
 def test_a_routing_before_its_submission_is_judged_when_the_submission_comes(bench):
-    submitted, _, routed, *_ = lifecycle(submitted={"sensitivity": "regulated", "encrypted": False})
+    submitted, _, routed, *_ = lifecycle(submitted={"sensitivity": "confidential", "encrypted": False})
     bench.jobs(routed)
     assert not bench.violations
     assert bench.count("valid", "M5") == 0
@@ -175,7 +175,101 @@ def test_a_routing_before_its_submission_is_judged_when_the_submission_comes(ben
 def test_a_routing_whose_submission_never_comes_is_denied(bench):
     bench.jobs(lifecycle()[2], event("completed"))
     bench.beat(GRACE + 5)
-    assert {violation.rule for violation in bench.violations} == {"approved_endpoint", "encrypted_sensitive"}
+    unknown = {"approved_endpoint", "encrypted_sensitive", "known_workload", "consent_scope", "run_budget"}
+    assert unknown <= {violation.rule for violation in bench.violations}
+    assert bench.count("valid", "M5") == bench.count("bad", "M5") == 1
+
+
+def test_what_went_on_without_being_routed_is_judged_when_it_ends(bench):
+    submitted, *_ = lifecycle(submitted={"sensitivity": "confidential", "encrypted": False})
+    bench.jobs(submitted, event("started"), event("completed"))
+    assert not bench.violations
+    bench.beat(GRACE + 5)
+    assert [violation.rule for violation in bench.violations] == ["encrypted_sensitive"]
+    assert bench.count("valid", "M5") == bench.count("bad", "M5") == 1
+
+
+@pytest.mark.parametrize("last", ["rejected", "failed", None])
+def test_what_never_went_on_is_not_judged(bench, last):
+    submitted, *_ = lifecycle(submitted={"sensitivity": "confidential", "encrypted": False})
+    bench.jobs(submitted, *([event(last)] if last else []))
+    bench.beat(GRACE + 5)
+    assert not bench.violations
+    assert bench.count("valid", "M5") == 0
+
+
+HIGH = {
+    "workload": "credit-scoring",
+    "purpose": "credit-decision",
+    "tier": "high",
+    "cost_center": "lending",
+    "sensitivity": "regulated",
+    "subject_token": "tok-1",
+    "consent": {"granted": True, "scopes": ["credit-decision", "third-party-compute"]},
+    "fallback": "classical",
+    "shots": 1000,
+}
+
+
+def reviewed(at):
+    return event("review", at=at, reviewer="r-1", verdict="agreed")
+
+
+@pytest.mark.parametrize(
+    ("steps", "broken"),
+    [
+        ([reviewed(Log.START + 4.5)], set()),
+        ([reviewed(Log.START + 5)], set()),
+        ([reviewed(Log.START + 5.5)], {"human_review"}),
+        ([], {"human_review"}),
+    ],
+)
+def test_a_high_tier_decision_is_reviewed_before_it_is_acted_on_by_the_time_of_the_events(bench, steps, broken):
+    bench.jobs(*lifecycle(submitted=HIGH), *steps)
+    bench.results(result(calibrated_at=stamp(Log.START - 3600)))
+    bench.beat(GRACE + 5)
+    assert {violation.rule for violation in bench.violations} == broken
+
+
+def test_a_high_tier_decision_without_explanation_is_a_violation_unless_nobody_acts_on_it(bench):
+    *before, decision, _ = lifecycle(submitted=HIGH)
+    unexplained = {**decision, "explanation": None}
+    bench.jobs(*before, {**unexplained, "acted_on": False})
+    assert not bench.violations
+    for number, acted in enumerate([True, None]):
+        bench.jobs({**unexplained, "acted_on": acted, "event_id": f"d-{number}"})
+        assert [violation.rule for violation in bench.violations] == ["explained"] * (number + 1)
+
+
+@pytest.mark.parametrize(("hours", "broken"), [(47.5, set()), (48.5, {"calibration_age"})])
+def test_results_on_old_parameters_are_a_violation(bench, hours, broken):
+    bench.jobs(*lifecycle(submitted=HIGH), reviewed(Log.START))
+    bench.results(result(calibrated_at=stamp(Log.START + 4 - hours * 3600)))
+    bench.beat(GRACE + 5)
+    assert {violation.rule for violation in bench.violations} == broken
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "text", "found"),
+    [
+        ("submitted", "submitter", "ada@example.org", "an email address"),
+        ("submitted", "subject_token", "4111 1111 1111 1111", "a card number"),
+        ("submitted", "feature", "ssn 078-05-1120", "a national id"),
+        ("failed", "error", "no such user: ada@example.org", "an email address"),
+        ("fell_back", "reason", "card 5500005555555559 refused", "a card number"),
+        ("rejected", "reasons", ["budget", "ask bob@example.com"], "an email address"),
+        ("review", "reviewer", "carol@example.com", "an email address"),
+        ("submitted", "subject_token", "4111 1111 1111 1112", None),  # the check digit is wrong
+        ("submitted", "subject_token", "tok-1790000000000000", None),
+        ("submitted", "inputs_digest", "sha256:4111111111111111", None),
+        ("failed", "error", "timed out @ 3 s", None),
+    ],
+)
+def test_personal_data_in_clear_is_a_violation_which_does_not_repeat_it(bench, kind, field, text, found):
+    bench.jobs(event(kind, **{field: text}))
+    reasons = [violation.reason for violation in bench.violations if violation.rule == "no_clear_pii"]
+    assert reasons == ([f"{field} holds what looks like {found}"] if found else [])
+    assert len(bench.violations) == len(reasons)
 
 
 def test_a_second_unauthorized_routing_turns_the_run_bad_once(bench):

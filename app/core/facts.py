@@ -1,0 +1,242 @@
+"""What the rules may look at, and how it follows from events. A verdict is a function of these values alone.
+
+The input document is total: every field is always there, null where nobody said it, so that no rule is silent because
+a field it reads is missing. `judging` says which of its parts are to be judged; the others are there to be looked at.
+"""
+
+import re
+from collections.abc import Iterator
+from math import ceil
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct, field
+
+from app.core import events, ledger
+from app.core.run import Declared, Derived, Routing, Run, declared_values
+
+#: What there is to judge: a run and where it is sent, a decision it led to, how it ended, what was written in clear.
+RUN: Final = "run"
+ROUTING: Final = "routing"
+DECISION: Final = "decision"
+OUTCOME: Final = "outcome"
+TEXT: Final = "text"
+JUDGING: Final = (RUN, ROUTING, DECISION, OUTCOME, TEXT)
+
+
+class RunFacts(Struct, frozen=True, gc=False, kw_only=True):
+    """What a run declares. `material` names what it takes to make the run again, as far as it is there."""
+
+    workload: str | None = None
+    purpose: str | None = None
+    tier: str | None = None
+    sensitivity: str | None = None
+    runtime: str | None = None
+    submitter: str | None = None
+    cost_center: str | None = None
+    feature: str | None = None
+    consent: events.Consent | None = None
+    encrypted: bool | None = None
+    shots: int | None = None
+    canary: bool | None = None
+    canary_share: float | None = None
+    fallback: str | None = None
+    deadline_seconds: float | None = None
+    tokenised: bool = False
+    material: tuple[str, ...] = ()
+    #: Rounded up to the cent.
+    estimated_cost_usd: float | None = None
+
+
+class RoutingFacts(Struct, frozen=True, gc=False, kw_only=True):
+    """Where a run is sent."""
+
+    provider: str | None = None
+    endpoint: str | None = None
+    region: str | None = None
+    backend: str | None = None
+    runtime: str | None = None
+
+
+class DecisionFacts(Struct, frozen=True, gc=False):
+    """A decision: whether its explanation reaches the workload's floor, and whether it was acted on."""
+
+    explained: bool | None = None
+    acted_on: bool | None = None
+
+
+class OutcomeFacts(Struct, frozen=True, gc=False, kw_only=True):
+    """How a run ended: the steps it took, who answered, and whether a person looked before anybody acted."""
+
+    routed: bool = False
+    admitted: bool = False
+    decided: bool = False
+    acted_on: bool | None = None
+    reviewed_first: bool = False
+    #: Of the results; null where there were none.
+    provider: str | None = None
+    backend: str | None = None
+    signed: bool = False
+    #: From the parameters' own date to the end of the run, rounded up.
+    calibration_age_hours: int | None = None
+
+
+class Clear(Struct, frozen=True, gc=False):
+    """A text that may be somebody's personal data, and the field it stands in."""
+
+    field: str
+    text: str
+
+
+class Document(Struct, frozen=True, gc=False, kw_only=True):
+    """The input document of the rules."""
+
+    judging: tuple[str, ...]
+    run: RunFacts = field(default_factory=RunFacts)
+    routing: RoutingFacts = field(default_factory=RoutingFacts)
+    decision: DecisionFacts = field(default_factory=DecisionFacts)
+    outcome: OutcomeFacts = field(default_factory=OutcomeFacts)
+    clear: tuple[Clear, ...] = ()
+
+
+class Facts(Struct, frozen=True, gc=False, array_like=True):
+    """What is asked of the policy: the document before it is written out, in values that runs share."""
+
+    judging: tuple[str, ...]
+    declared: Declared | None = None
+    derived: Derived | None = None
+    routing: Routing | None = None
+    decision: DecisionFacts | None = None
+    outcome: OutcomeFacts | None = None
+    clear: tuple[Clear, ...] = ()
+
+    def document(self) -> Document:
+        """The input document."""
+        return Document(
+            judging=self.judging,
+            run=run_facts(self.declared, self.derived),
+            routing=RoutingFacts()
+            if self.routing is None
+            else msgspec.convert(self.routing, RoutingFacts, from_attributes=True),
+            decision=self.decision or DecisionFacts(),
+            outcome=self.outcome or OutcomeFacts(),
+            clear=self.clear,
+        )
+
+
+def run_facts(declared: Declared | None, derived: Derived | None) -> RunFacts:
+    """The part of the document about a run; nothing is known of one that was never submitted."""
+    values: dict[str, Any] = {}
+    for part in (declared, derived):
+        if part is not None:
+            values |= {name: getattr(part, name) for name in part.__struct_fields__ if name in _OF_RUN}
+    return RunFacts(**values)
+
+
+_OF_RUN: Final = frozenset(RunFacts.__struct_fields__)
+
+#: What it takes to make a run again.
+MATERIAL: Final = ("code_digest", "circuit_digest", "inputs_digest", "environment_digest", "seed")
+
+
+def declared(event: events.Submitted) -> Declared:
+    """What a submission says that other runs say as well."""
+    return Declared(*declared_values(event))
+
+
+def derived(event: events.Submitted) -> Derived:
+    """What follows from a submission."""
+    cost = event.estimated_cost_usd
+    return Derived(
+        event.subject_token is not None,
+        tuple([name for name in MATERIAL if getattr(event, name) is not None]),
+        None if cost is None else ceil(cost * 100 - 1e-6) / 100,
+    )
+
+
+def outcome(run: Run) -> OutcomeFacts:
+    """How a run ended, as far as it is known when it closes."""
+    decision, origin = run.decision, run.results.origin if run.results is not None else None
+    decided = decision is not None and decision.made
+    seen = {name for code, name in enumerate(ledger.NAMES) if run.steps >> code & 1}
+    age = None
+    if origin is not None and origin.calibrated_at is not None:
+        path = ledger.steps(run.history)
+        ends = [at for name, at in path if name in ledger.TERMINAL] or [at for _, at in path]
+        age = ceil((ends[0] - origin.calibrated_at) / 3600) if ends else None
+    return OutcomeFacts(
+        routed="routed" in seen,
+        admitted="admitted" in seen,
+        decided=decided,
+        acted_on=decision.acted_on if decision is not None and decided else None,
+        reviewed_first=decision is not None
+        and decided
+        and decision.reviewed_at is not None
+        and decision.reviewed_at <= decision.at,
+        provider=origin.provider if origin is not None else None,
+        backend=origin.backend if origin is not None else None,
+        signed=run.results is not None and run.results.signed,
+        calibration_age_hours=age,
+    )
+
+
+#: Job event -> its fields that hold words of a person or a program. Digests and codes are none.
+TEXTS: Final[dict[type, tuple[str, ...]]] = {
+    events.Submitted: ("workload", "purpose", "submitter", "cost_center", "feature", "subject_token", "consent"),
+    events.Admitted: ("reasons",),
+    events.Rejected: ("reasons",),
+    events.Routed: ("provider", "endpoint", "region", "backend"),
+    events.Failed: ("error",),
+    events.TimedOut: ("error",),
+    events.FellBack: ("reason",),
+    events.RolledBack: ("reason",),
+    events.DecisionMade: ("decision_ref", "outcome"),
+    events.Review: ("reviewer", "verdict"),
+    events.Cost: ("units",),
+}
+
+#: What personal data in clear text must contain. What has none of it need not be shown to the rules.
+_SUSPICIOUS: Final = re.compile(r"@|[0-9]{3}-[0-9]{2}-[0-9]{4}|(?:[0-9][ -]?){13}")
+_NUMBER: Final = re.compile(r"[0-9](?:[ -]?[0-9]){12,18}")
+
+
+def clear(event: events.JobEvent) -> tuple[Clear, ...]:
+    """The texts of an event that may be personal data in clear.
+
+    A run of 13 to 19 digits counts only where its check digit is that of a card number (ISO/IEC 7812-1, annex B):
+    nine in ten of other long numbers are none.
+    """
+    names = TEXTS.get(type(event))
+    if names is None:
+        return ()
+    found = [Clear(name, text) for name, text in _texts(event, names) if _suspicious(text)]
+    if "@" in event.run_id:
+        found.append(Clear("run_id", event.run_id))
+    return tuple(found)
+
+
+def _texts(event: events.JobEvent, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    for name in names:
+        value = getattr(event, name)
+        if type(value) is str:
+            yield name, value
+        elif type(value) is events.Consent:
+            yield from ((name, scope) for scope in value.scopes)
+        elif value:
+            yield from ((name, text) for text in value)
+
+
+def _suspicious(text: str) -> bool:
+    found = _SUSPICIOUS.search(text)
+    if found is None:
+        return False
+    if found[0] == "@" or len(found[0]) == len("000-00-0000"):
+        return True
+    return any(_is_card(number[0]) for number in _NUMBER.finditer(text)) or "@" in text
+
+
+def _is_card(text: str) -> bool:
+    """Whether the digits carry the check digit of a card number."""
+    digits = [int(character) for character in reversed(text) if character.isdigit()]
+    doubled = [sum(divmod(2 * digit, 10)) for digit in digits[1::2]]
+    return (sum(digits[::2]) + sum(doubled)) % 10 == 0

@@ -1,0 +1,52 @@
+"""The process that evaluates rules, and nothing else. It may be killed at any moment.
+
+Frames are a length (4 bytes, big-endian) and so many bytes. The first frame is the rules, ``{"modules": {name: source},
+"data": {...}, "decision": path}``; it is answered by ``+`` or ``-`` and a message. Every further one is an input
+document, answered by ``+`` and the decision as JSON, or ``-`` and what was wrong.
+"""
+
+import json
+import resource
+import signal
+import sys
+from typing import BinaryIO, Final
+
+from app.core.policy import PolicyError
+from app.policy.evaluator import Inline
+
+_MOST_MEMORY_BYTES: Final = 2**31
+
+
+def read(stream: BinaryIO) -> bytes | None:
+    """The next frame; None at the end."""
+    head = stream.read(4)
+    return stream.read(int.from_bytes(head, "big")) if len(head) == 4 else None
+
+
+def write(stream: BinaryIO, *parts: bytes) -> None:
+    """One frame."""
+    stream.write(sum(map(len, parts)).to_bytes(4, "big") + b"".join(parts))
+    stream.flush()
+
+
+def main() -> None:
+    """Answer until the other end is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal it goes to the whole group; our parent ends us
+    resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY_BYTES, _MOST_MEMORY_BYTES))
+    requests, answers = sys.stdin.buffer, sys.stdout.buffer
+    rules = json.loads(read(requests) or b"{}")
+    try:
+        engine = Inline(rules["modules"], rules["data"])
+    except RuntimeError as error:
+        write(answers, b"-", str(error).encode())
+        return
+    write(answers, b"+")
+    while (document := read(requests)) is not None:
+        try:
+            write(answers, b"+", engine.ask(rules["decision"], document))
+        except PolicyError as error:
+            write(answers, b"-", str(error).encode())
+
+
+if __name__ == "__main__":
+    main()

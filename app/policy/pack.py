@@ -1,0 +1,195 @@
+"""`policies/` as a rule pack: the rules with their METADATA, and the data they go by."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from app.catalog import DEFAULT_DIRECTORY, CatalogFile
+from app.core.events import Probability, Sensitivity, Tier
+from app.core.facts import JUDGING, MATERIAL
+from app.core.policy import Mode, Pack, Policy, Rule, Severity
+from app.documents import line_of, parse, read, unusable
+from app.policy.evaluator import Inline
+
+#: A rule is read by people: what is larger is data, or generated.
+MOST_MODULE_BYTES: Final = 64 * 1024
+TEST_SUFFIX: Final = "_test.rego"
+
+Line = Annotated[str, Meta(min_length=1, max_length=1000)]
+Name = Annotated[str, Meta(min_length=1, max_length=128)]
+
+
+class Endpoint(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where runs may be sent: whose it is, where, for which data, and which data a contract covers."""
+
+    provider: Name
+    region: Name
+    sensitivities: tuple[Sensitivity, ...]
+    contract: tuple[Sensitivity, ...] = ()
+
+
+class _EndpointsFile(Struct, frozen=True, forbid_unknown_fields=True):
+    endpoints: dict[Name, Endpoint]
+
+
+class _ThirdParty(Struct, frozen=True, forbid_unknown_fields=True):
+    signs_results: bool
+
+
+class _Shots(Struct, frozen=True, forbid_unknown_fields=True):
+    least: dict[Tier, Annotated[int, Meta(ge=1)]]
+    most: Annotated[int, Meta(ge=1)]
+
+
+class _Reproducibility(Struct, frozen=True, forbid_unknown_fields=True):
+    always: tuple[Literal[MATERIAL], ...]  # type: ignore[valid-type]
+    quantum: tuple[Literal[MATERIAL], ...]  # type: ignore[valid-type]
+
+
+class _GovernanceFile(Struct, frozen=True, forbid_unknown_fields=True):
+    tiers: tuple[Tier, ...]
+    sensitivities: tuple[Sensitivity, ...]
+    encrypted_sensitivities: tuple[Sensitivity, ...]
+    personal_sensitivities: tuple[Sensitivity, ...]
+    residency: dict[Sensitivity, tuple[Name, ...]]
+    third_parties: dict[Name, _ThirdParty]
+    uncontracted_sensitivities: tuple[Sensitivity, ...]
+    forbidden_purposes: tuple[Name, ...]
+    shots: _Shots
+    canary_share: dict[Tier, Probability]
+    reproducibility: _Reproducibility
+    calibration_hours: dict[Tier, Annotated[float, Meta(gt=0)]]
+    modes: dict[Name, Mode]
+    fail_open: tuple[Name, ...]
+
+
+class _Custom(Struct, frozen=True, forbid_unknown_fields=True):
+    severity: Severity
+    owner: Name
+    control: Name
+    remediation: Line
+    runbook: Line
+
+
+class _Metadata(Struct, frozen=True):
+    title: Line
+    description: Line
+    custom: _Custom
+
+
+def load_pack(directory: Path = DEFAULT_DIRECTORY) -> Pack:
+    """Read rules and data; nothing is compiled yet.
+
+    Raises
+    ------
+    SettingError
+        If a rule lacks its METADATA, or the data cannot be used; it names file, line and key.
+    """
+    modules = sources(directory)
+    governance = read(directory / "governance.yaml", _GovernanceFile)
+    rules: dict[str, Rule] = {}
+    for name, source in modules.items():
+        rule = declared_rule(directory / "rules" / name, source)
+        if rule is not None:
+            rules[rule.name] = _in_force(rule, governance)
+    if not rules:
+        raise unusable(directory / "rules", "*.rego", "there is no rule")
+    for key, named in (("modes", governance.modes), ("fail_open", governance.fail_open)):
+        for name in named:
+            if name not in rules:
+                path = directory / "governance.yaml"
+                raise unusable(path, f"{key}.{name}", "there is no such rule", line=line_of(path, key, name))
+    return Pack(modules, rules, _data(directory, governance))
+
+
+def load_policy(directory: Path = DEFAULT_DIRECTORY) -> Policy:
+    """Read and compile the rules, to be evaluated in this process and thread.
+
+    Raises
+    ------
+    SettingError
+        As `load_pack`, and if a rule does not parse.
+    """
+    pack = load_pack(directory)
+    try:
+        return Policy(pack, Inline(pack.modules, pack.data))
+    except RuntimeError as error:
+        raise unusable(directory / "rules", "*.rego", " ".join(str(error).split())) from error
+
+
+def sources(directory: Path, *, tests: bool = False) -> dict[str, str]:
+    """The Rego modules of a policy directory by file name; with or without those that test.
+
+    Raises
+    ------
+    SettingError
+        If one cannot be read or is too large.
+    """
+    found = {}
+    for path in sorted((directory / "rules").glob("*.rego")):
+        if path.name.endswith(TEST_SUFFIX) and not tests:
+            continue
+        try:
+            found[path.name] = path.read_bytes().decode()
+        except (OSError, UnicodeDecodeError) as error:
+            raise unusable(path, "", str(error)) from error
+        if len(found[path.name]) > MOST_MODULE_BYTES:
+            raise unusable(path, "", f"more than {MOST_MODULE_BYTES} characters; move its data to a YAML file")
+    return found
+
+
+_PACKAGE: Final = re.compile(r"^package qethics\.rules\.(\w+)\.(\w+)$", re.MULTILINE)
+#: A METADATA block as OPA reads it: comment lines, begun by one that says so (openpolicyagent.org, "Annotations").
+_METADATA: Final = re.compile(r"^# METADATA\n((?:#.*\n)+)", re.MULTILINE)
+
+
+def declared_rule(path: Path, source: str) -> Rule | None:
+    """The rule a module declares, or None for a module that declares none.
+
+    Raises
+    ------
+    SettingError
+        If it lacks its METADATA, or a part of it.
+    """
+    package = _PACKAGE.search(source)
+    if package is None:
+        return None
+    if package[1] not in JUDGING:
+        raise unusable(path, "package", f"there is no {package[1]!r} to judge; there are {', '.join(JUDGING)}")
+    block = _METADATA.search(source)
+    if block is None or block.start() > package.start():
+        raise unusable(path, "METADATA", "a rule carries its METADATA in front of its package", line=1)
+    text = "\n".join(line[2:] for line in block[1].splitlines())
+    metadata = parse(path, text, _Metadata, first_line=source[: block.start(1)].count("\n") + 1)
+    return Rule(
+        name=package[2],
+        judges=package[1],
+        title=metadata.title,
+        description=metadata.description,
+        **{name: getattr(metadata.custom, name) for name in metadata.custom.__struct_fields__},
+    )
+
+
+def _in_force(rule: Rule, governance: _GovernanceFile) -> Rule:
+    return msgspec.structs.replace(
+        rule, mode=governance.modes.get(rule.name, "enforce"), fail_open=rule.name in governance.fail_open
+    )
+
+
+def _data(directory: Path, governance: _GovernanceFile) -> Mapping[str, Any]:
+    """The document the rules see as `data`."""
+    catalog = read(directory / "catalog.yaml", CatalogFile)
+    endpoints = read(directory / "endpoints.yaml", _EndpointsFile)
+    data: dict[str, Any] = msgspec.to_builtins(governance)
+    del data["modes"], data["fail_open"]
+    data["endpoints"] = msgspec.to_builtins(endpoints.endpoints)
+    data["cost_centers"] = {name: {"run_usd": center.run_usd} for name, center in catalog.cost_centers.items()}
+    data["workloads"] = {
+        name: {"tier": workload.tier, "purposes": list(workload.purposes), "synchronous": workload.synchronous}
+        for name, workload in catalog.workloads.items()
+    }
+    return data
