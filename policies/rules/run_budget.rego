@@ -24,5 +24,5 @@ deny contains reason if {
 	limit := data.cost_centers[input.run.cost_center].run_usd
 	is_number(input.run.estimated_cost_usd)
 	input.run.estimated_cost_usd > limit
-	reason := sprintf("the estimated cost is above the %v dollars that %s allows for a run", [limit, input.run.cost_center])
+	reason := sprintf("the estimated cost is above what %s allows for a run", [input.run.cost_center])
 }
