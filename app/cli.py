@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import os
 import signal
 import sys
 import time
@@ -11,11 +12,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+from app import gate
 from app.conventions import EXIT_FAILED, EXIT_USAGE
 from app.errors import QethicsError, SettingError
 
 _INTERRUPTED: Final = 130
 _TERMINATED: Final = 143
+_BROKEN_PIPE: Final = 141
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -31,6 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(EXIT_USAGE)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read us has seen enough; nothing may be flushed to it when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_BROKEN_PIPE)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,6 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     laboratory.add_argument("--detector", action="append", default=[], help="measure only this one; may be repeated")
     laboratory.add_argument("--plot", type=Path, metavar="FILE", help="draw delay against run length into an SVG file")
     laboratory.add_argument("--json", action="store_true", help="print one JSON object")
+
+    gate.add_commands(commands)
 
     contract = _command(commands, "contract", _contract, "write JSON Schema and AsyncAPI of the contract")
     contract.add_argument("--check", action="store_true", help="only check that the files are current")

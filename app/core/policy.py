@@ -136,7 +136,8 @@ class Policy:
     def __init__(self, pack: Pack, evaluate: Evaluate) -> None:
         self.rules = {**pack.rules, FAILED.name: FAILED}
         self.revision = pack.revision
-        self._evaluate = evaluate
+        self.pack = pack
+        self.evaluate = evaluate
         self._remembered: dict[Facts, Verdict] = {}
 
     def judge(self, facts: Facts) -> Verdict:
@@ -154,7 +155,7 @@ class Policy:
         """Judge an input document, without memory."""
         digest = sha256(document).hexdigest()
         try:
-            decision = msgspec.json.decode(self._evaluate(document), type=_Decision)
+            decision = msgspec.json.decode(self.evaluate(document), type=_Decision)
         except (PolicyError, msgspec.MsgspecError) as error:
             return Verdict((Breach(FAILED, f"no decision: {' '.join(str(error).split())[:_MOST_REASON]}"),), digest)
         breaches = tuple(

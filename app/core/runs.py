@@ -379,6 +379,13 @@ class RunStage:
             self.time, run.seen, run.declared, run.derived, run.judged, run.violated, run.ruled
         )
 
+    def finish(self) -> Outcomes:
+        """Close every run, whatever it still waits for, and say what follows: a recording has an end."""
+        self._output.begin(Batch(JOBS, 0, 0, 0, ()))
+        for run_id, run in sorted(self.runs.items()):
+            self._close(run_id, run)
+        return self._output.outcomes
+
     # -- durability --------------------------------------------------------------------------------------------------
 
     def snapshot(self) -> bytes:

@@ -1,8 +1,9 @@
 """The process that evaluates rules, and nothing else. It may be killed at any moment.
 
-Frames are a length (4 bytes, big-endian) and so many bytes. The first frame is the rules, ``{"modules": {name: source},
-"data": {...}, "decision": path}``; it is answered by ``+`` or ``-`` and a message. Every further one is an input
-document, answered by ``+`` and the decision as JSON, or ``-`` and what was wrong.
+Frames are a length (4 bytes, big-endian) and so many bytes. The first frame is the rules,
+``{"modules": {name: source}, "data": {...}}``; it is answered by ``+``, or by ``-`` and a message. Every further one is
+the path of a rule, a line feed and an input document, answered by ``+`` and the rule's value as JSON, or ``-`` and what
+was wrong.
 """
 
 import json
@@ -41,9 +42,10 @@ def main() -> None:
         write(answers, b"-", str(error).encode())
         return
     write(answers, b"+")
-    while (document := read(requests)) is not None:
+    while (request := read(requests)) is not None:
+        path, _, document = request.partition(b"\n")
         try:
-            write(answers, b"+", engine.ask(rules["decision"], document))
+            write(answers, b"+", engine.ask(path.decode(), document))
         except PolicyError as error:
             write(answers, b"-", str(error).encode())
 

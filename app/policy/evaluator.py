@@ -27,7 +27,7 @@ _START_SECONDS: Final = 20.0
 #: So many time-outs within so long, and the engine rests: a rule that loops for every input must not stop the stream.
 _TIMEOUTS: Final = 3
 _WITHIN_SECONDS: Final = 10.0
-_REST_SECONDS: Final = 10.0
+REST_SECONDS: Final = 10.0
 _MOST_ANSWER_BYTES: Final = 2**24
 
 
@@ -86,8 +86,8 @@ class _Child:
         self._write(rules)
         self._ready = False
 
-    def ask(self, document: bytes, deadline: float) -> bytes:
-        """The decision.
+    def ask(self, path: str, document: bytes, deadline: float) -> bytes:
+        """The value of a rule.
 
         Raises
         ------
@@ -97,7 +97,7 @@ class _Child:
             If there is no answer by `deadline` (of `time.monotonic`).
         """
         self.ready()
-        self._write(document)
+        self._write(path.encode() + b"\n" + document)
         return self._read(deadline)
 
     def ready(self) -> None:
@@ -114,6 +114,11 @@ class _Child:
             except TimeoutError as error:
                 raise PolicyError(f"the policy engine has not read the rules within {_START_SECONDS:g} s") from error
             self._ready = True
+
+    @property
+    def process_id(self) -> int:
+        """Of the process."""
+        return self._process.pid
 
     @property
     def ended(self) -> bool:
@@ -182,7 +187,7 @@ class Evaluator:
     def __init__(
         self, modules: Mapping[str, str], data: Mapping[str, Any], *, deadline_seconds: float = DEADLINE_SECONDS
     ) -> None:
-        self._rules = msgspec.json.encode({"modules": modules, "data": data, "decision": DECISION})
+        self._rules = msgspec.json.encode({"modules": modules, "data": data})
         self._deadline_seconds = deadline_seconds
         self._timeouts: deque[float] = deque(maxlen=_TIMEOUTS)
         self._rests_until = 0.0
@@ -214,21 +219,30 @@ class Evaluator:
         PolicyError
             If there is none: something is wrong with the document, or the time is up.
         """
+        return self.ask(DECISION, document)
+
+    def ask(self, path: str, document: bytes) -> bytes:
+        """The value of a rule on an input document, within the same deadline."""
         now = time.monotonic()
         if now < self._rests_until:
             raise PolicyError(f"the policy engine rests after {_TIMEOUTS} time-outs")
         try:
-            return self._child.ask(document, now + self._deadline_seconds)
+            return self._child.ask(path, document, now + self._deadline_seconds)
         except TimeoutError as error:
             self._replace()
             self._timeouts.append(now)
             if len(self._timeouts) == _TIMEOUTS and now - self._timeouts[0] < _WITHIN_SECONDS:
-                self._rests_until = now + _REST_SECONDS
+                self._rests_until = now + REST_SECONDS
             raise PolicyError(f"no decision within {self._deadline_seconds:g} s") from error
         except PolicyError:
             if self._child.ended:
                 self._replace()
             raise
+
+    @property
+    def process_id(self) -> int:
+        """Of the process that answers."""
+        return self._child.process_id
 
     def _replace(self) -> None:
         """The spare one takes over, and the next spare one starts while nobody waits for it."""

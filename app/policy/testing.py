@@ -6,12 +6,13 @@ A test passes when it is true. Undefined and anything else is a failure; an erro
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from msgspec import Struct, field
 
 from app.core.policy import Pack, PolicyError
+from app.policy import lint
 from app.policy.evaluator import Inline
 from app.policy.pack import TEST_SUFFIX
 
@@ -50,11 +51,18 @@ class Report(Struct, frozen=True):
     coverage: float = 0.0
 
     @property
-    def failures(self) -> list[str]:
-        """Why the pack does not pass; nothing if it does."""
-        found = [f"{each.module}: {each.name}: {each.detail or each.status}" for each in self._bad()]
+    def test_failures(self) -> list[str]:
+        """Tests that did not pass, or that there was none: a filter with a slip in it must not look like success."""
+        bad = [each for each in self.results if each.status in {"fail", "error"}]
+        found = [f"{each.module}: {each.name}: {each.status}: {each.detail}" for each in bad]
         if not any(each.status != "skip" for each in self.results):
             found.append("no test was run")
+        return found
+
+    @property
+    def failures(self) -> list[str]:
+        """Why the pack does not pass; nothing if it does."""
+        found = self.test_failures
         for clause in self.clauses:
             missing = [text for seen, text in ((clause.fired, "deny"), (clause.quiet, "not deny")) if not seen]
             if missing:
@@ -62,9 +70,6 @@ class Report(Struct, frozen=True):
         if self.coverage < LEAST_COVERAGE:
             found.append(f"{self.coverage:.1%} of the lines are covered, {LEAST_COVERAGE:.0%} are asked for")
         return found
-
-    def _bad(self) -> Iterable[Result]:
-        return (each for each in self.results if each.status in {"fail", "error"})
 
 
 def run(pack: Pack, tests: Mapping[str, str], *, only: str = "") -> Report:
@@ -120,7 +125,8 @@ class _Lines:
     def __init__(self, modules: Mapping[str, str]) -> None:
         self._sources = {name: source.split("\n") for name, source in modules.items()}
         self._covered: dict[str, set[int]] = {name: set() for name in modules}
-        self._all: dict[str, set[int]] = {name: set() for name in modules}
+        # The engine lists the lines of what it came by; what it never came by is found in its syntax tree.
+        self._all = {name: lint.lines(name, source) for name, source in modules.items()}
         self._fired: set[tuple[str, int]] = set()
         self._quiet: set[tuple[str, int]] = set()
 

@@ -1,0 +1,211 @@
+"""`qethics policy`: the gate. Exit 0 all is well, 1 something is denied, broken or different, 2 wrong use."""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from app.conventions import EXIT_FAILED
+from app.errors import SettingError
+
+if TYPE_CHECKING:
+    from app.core.policy import Policy
+    from app.policy.check import Judged
+    from app.policy.explain import Explanation
+
+_FORMATS: Final = ("human", "json", "junit", "sarif")
+
+
+def add_commands(commands: Any) -> None:
+    """The commands of the gate, below `qethics policy`."""
+    gate = commands.add_parser("policy", help="the policy gate: lint, test, check, explain, diff").add_subparsers(
+        required=True, metavar="WHAT"
+    )
+    _command(gate, "lint", _lint, "what is wrong with rules although they parse")
+    tests = _command(gate, "test", _test, "run the tests beside the rules, with coverage")
+    tests.add_argument("--run", dest="only", default="", metavar="REGEX", help="only these; no coverage")
+    checked = _command(gate, "check", _check, "judge workload manifests and recorded events")
+    checked.add_argument("files", nargs="+", type=Path, metavar="FILE", help="manifests (YAML, JSON) or events (JSONL)")
+    checked.add_argument("--format", choices=_FORMATS, default="human", help="of what is printed")
+    explained = _command(gate, "explain", _explain, "which rule, which facts, and what would change the answer")
+    explained.add_argument("file", type=Path, help="a manifest, or recorded events")
+    explained.add_argument("run_id", nargs="?", help="the run of the recorded events; all of them without")
+    changed = _command(gate, "diff", _diff, "which recorded runs change their verdict", directory=False)
+    changed.add_argument("old", type=Path, help="a policies directory")
+    changed.add_argument("new", type=Path, help="another")
+    changed.add_argument("files", nargs="+", type=Path, metavar="FILE", help="manifests or recorded events")
+
+
+def _command(
+    gate: Any, name: str, run: Callable[[argparse.Namespace], int], text: str, *, directory: bool = True
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = gate.add_parser(name, help=text, description=text)
+    parser.set_defaults(run=run)
+    if directory:
+        parser.add_argument("--policies", type=Path, help="the policies directory (default: that of the settings)")
+    if name != "check":
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _directory(options: argparse.Namespace) -> Path:
+    from app.settings import load
+
+    return options.policies if options.policies is not None else load().policies
+
+
+def _lint(options: argparse.Namespace) -> int:
+    from msgspec import to_builtins
+
+    from app.policy import lint
+    from app.policy.pack import load_pack, sources
+
+    directory = _directory(options)
+    modules = sources(directory, tests=True)
+    if not modules:
+        raise SettingError(f"{directory}/rules holds no rule", "name a policies directory with --policies")
+    try:
+        pack = load_pack(directory)
+    except SettingError:
+        findings = lint.lint(directory, modules, {})
+        if not findings:
+            raise
+    else:
+        findings = lint.lint(directory, modules, pack.data)
+        if not any(finding.check == "parse" for finding in findings):
+            findings += lint.slow(directory, pack)
+    if options.json:
+        print(json.dumps({"findings": [to_builtins(finding) for finding in findings]}))
+    else:
+        for finding in findings:
+            print(f"{finding.file}:{finding.line}: {finding.check}: {finding.text}")
+        print(f"{len(modules)} modules, {len(findings)} findings")
+    return EXIT_FAILED if findings else 0
+
+
+def _test(options: argparse.Namespace) -> int:
+    from msgspec import to_builtins
+
+    from app.core.policy import PolicyError
+    from app.policy import testing
+    from app.policy.pack import load_pack, sources
+
+    directory = _directory(options)
+    pack = load_pack(directory)
+    tests = {name: text for name, text in sources(directory, tests=True).items() if testing.is_test(name)}
+    try:
+        report = testing.run(pack, tests, only=options.only)
+    except PolicyError as error:
+        raise SettingError(str(error), "correct the rule or test; `qethics policy lint` says where") from error
+    failures = report.test_failures if options.only else report.failures
+    counts = {status: 0 for status in ("pass", "fail", "error", "skip")}
+    for result in report.results:
+        counts[result.status] += 1
+    if options.json:
+        print(json.dumps({**to_builtins(report), "counts": counts, "failures": failures}))
+    else:
+        print(*failures, sep="\n", end="\n" if failures else "")
+        covered = "" if options.only else f"; {report.coverage:.1%} of the lines covered"
+        print(", ".join(f"{number} {status}" for status, number in counts.items()) + covered)
+    return EXIT_FAILED if failures else 0
+
+
+def _judged(files: list[Path], policies: Path) -> "tuple[list[Judged], Policy]":
+    from app.catalog import load_catalog
+    from app.policy.check import check
+    from app.policy.pack import load_policy
+
+    policy, catalog = load_policy(policies), load_catalog(policies)
+    return [each for file in files for each in check(file, policy, catalog)], policy
+
+
+def _check(options: argparse.Namespace) -> int:
+    from app.policy.report import FORMATS
+
+    found, policy = _judged(options.files, _directory(options))
+    print(FORMATS[options.format](found, policy))
+    return EXIT_FAILED if any(each.denied for each in found) else 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from msgspec import to_builtins
+
+    from app.policy.explain import explain
+
+    found, policy = _judged([options.file], _directory(options))
+    if options.run_id is not None:
+        found = [each for each in found if each.name == options.run_id]
+        if not found:
+            raise SettingError(f"{options.file} has no run {options.run_id!r} that was judged", "name one that it has")
+    explanations = [explanation for each in found for explanation in explain(each, policy)]
+    if options.json:
+        print(json.dumps({"policy_revision": policy.revision, "explanations": to_builtins(explanations)}))
+    else:
+        print("\n\n".join(map(_text, explanations)) or f"{len(found)} judged, no rule is broken")
+    return EXIT_FAILED if any(each.denied for each in found) else 0
+
+
+def _text(explanation: "Explanation") -> str:
+    lines = [
+        f"{explanation.run} breaks {explanation.rule} ({explanation.mode}; {explanation.control}, {explanation.owner})",
+        f"  {explanation.reason}",
+        f"  rule     {explanation.title}. {explanation.description}",
+        *(f"  fact     {path} = {json.dumps(value)}" for path, value in explanation.facts.items()),
+    ]
+    for change in explanation.changes:
+        facts = ", ".join(f"{path} = {json.dumps(value)}" for path, value in change.facts.items())
+        instead = f", but then {', '.join(change.instead)}" if change.instead else ""
+        lines.append(f"  unless   {facts}{instead}")
+    return "\n".join([*lines, f"  do       {explanation.remediation} ({explanation.runbook})"])
+
+
+def _diff(options: argparse.Namespace) -> int:
+    (old, before), (new, after) = (_judged(options.files, directory) for directory in (options.old, options.new))
+    known = {(each.file, each.name): each for each in old}
+    changed = []
+    for each in new:
+        was = known.get((each.file, each.name))
+        change = _Change(each.name, each.file, each.line, _denials(was) if was is not None else [], _denials(each))
+        if change.old != change.new:
+            changed.append(change)
+    turned = {
+        "newly_denied": sum(not change.old for change in changed),
+        "newly_allowed": sum(not change.new for change in changed),
+    }
+    revisions = {"old": before.revision, "new": after.revision}
+    if options.json:
+        print(
+            json.dumps(
+                {
+                    "revisions": revisions,
+                    "judged": len(new),
+                    **turned,
+                    "changed": [change._asdict() for change in changed],
+                }
+            )
+        )
+    else:
+        for change in changed:
+            gone = [f"- {text}" for text in change.old if text not in change.new]
+            come = [f"+ {text}" for text in change.new if text not in change.old]
+            print(f"{change.file}:{change.line}: {change.run}", *gone, *come, sep="\n  ")
+        print(
+            f"{len(new)} judged by {revisions['old']} and {revisions['new']}: {len(changed)} change, "
+            f"{turned['newly_denied']} newly denied, {turned['newly_allowed']} newly allowed"
+        )
+    return EXIT_FAILED if changed else 0
+
+
+class _Change(NamedTuple):
+    """A run whose verdict changes: what denies it before and after."""
+
+    run: str
+    file: str
+    line: int
+    old: list[str]
+    new: list[str]
+
+
+def _denials(judged: "Judged") -> list[str]:
+    return sorted({f"{each.rule}: {each.reason}" for each in judged.violations if each.mode == "enforce"})

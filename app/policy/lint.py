@@ -1,0 +1,378 @@
+"""What is wrong with rules although they parse: what makes a verdict depend on more than its input, or never come.
+
+The checks read the engine's own syntax tree. To add one, write a function of a `_Module` that yields findings, and name
+it in `_CHECKS`.
+"""
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple, get_type_hints
+
+import msgspec
+import regorus
+from msgspec import Struct
+
+from app.core.facts import JUDGING, Document
+from app.core.policy import Pack, PolicyError
+from app.errors import SettingError
+from app.policy.evaluator import Evaluator
+from app.policy.pack import TEST_SUFFIX, declared_rule
+
+#: Builtins that answer by something else than their arguments: time, chance, the world, the engine's surroundings.
+NONDETERMINISTIC: Final = ("time.now_ns", "rand.", "uuid.", "http.", "opa.", "net.lookup")
+#: Builtins whose cost no limit on the input bounds in sight of a reader, or that write somewhere.
+_UNBOUNDED: Final = frozenset({"walk", "graph.reachable", "graph.reachable_paths", "numbers.range", "print", "trace"})
+_MOST_LOOPS: Final = 3
+#: The longest that a rule may take over the heaviest document: a tenth of what the stream gives all of them.
+HEAVIEST_SECONDS: Final = 0.02
+_WILDCARDS: Final = frozenset({"_", "$"})
+
+
+class Finding(Struct, frozen=True):
+    """Something wrong: which check says so, where, and what to do."""
+
+    check: str
+    file: str
+    line: int
+    text: str
+
+
+class _Module(NamedTuple):
+    name: str
+    path: Path
+    source: str
+    package: str
+    #: Name -> full path of what it stands for.
+    imports: Mapping[str, str]
+    rules: list[Any]
+    data: Mapping[str, Any]
+    #: Full paths that any module of the pack reads.
+    read: frozenset[str]
+
+
+def lint(directory: Path, modules: Mapping[str, str], data: Mapping[str, Any]) -> list[Finding]:
+    """Check the modules of a policy directory, those that test included.
+
+    Parameters
+    ----------
+    directory
+        Where `rules/` is, for the names in findings and for runbooks.
+    modules
+        File name -> Rego source.
+    data
+        The document the rules see as `data`.
+
+    Returns
+    -------
+    Findings by file and line; none if all is well.
+    """
+    parsed, findings = [], []
+    for name, source in sorted(modules.items()):
+        path = directory / "rules" / name
+        engine = regorus.Engine()
+        try:
+            engine.add_policy(name, source)
+        except RuntimeError as error:
+            line = re.search(rf"{re.escape(name)}:(\d+)", str(error))
+            text = str(error).strip().rpartition("error:")[2].strip()
+            findings.append(Finding("parse", str(path), int(line[1]) if line else 1, text))
+            continue
+        parsed.append((name, path, source, json.loads(engine.get_ast_as_json())[0]["ast"]))
+    read = frozenset(each for *_, tree in parsed for each in _reads(tree))
+    for name, path, source, tree in parsed:
+        package = _path(tree["package"]["refr"]) or ""
+        module = _Module(name, path, source, package, _imports(tree), tree["rules"], data, read)
+        checks = _CHECKS if not name.endswith(TEST_SUFFIX) else (_deterministic,)
+        for check in checks:
+            findings += check(module)
+    return sorted(findings, key=lambda each: (each.file, each.line, each.check))
+
+
+# -- the tree ----------------------------------------------------------------------------------------------------------
+
+
+def _nodes(tree: Any) -> Iterator[tuple[str, Any]]:
+    """Every node of a tree with its kind."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            for kind, inner in node.items():
+                if isinstance(inner, dict) and "span" in inner:
+                    yield kind, inner
+                waiting.append(inner)
+        elif isinstance(node, list):
+            waiting += node
+
+
+def _path(node: Any) -> str | None:
+    """A reference such as `data.x.y` as text, up to its first part that is not fixed."""
+    ((kind, inner),) = node.items()
+    if kind == "Var":
+        return str(inner["value"])
+    if kind == "RefDot":
+        outer = _path(inner["refr"])
+        return None if outer is None else f"{outer}.{inner['field'][1]}"
+    if kind == "RefBrack":
+        return _path(inner["refr"])
+    return None
+
+
+def _imports(tree: Any) -> dict[str, str]:
+    found = {}
+    for each in tree["imports"]:
+        path = _path(each["refr"]) or ""
+        alias = each.get("as")
+        name = alias["value"] if isinstance(alias, dict) and "value" in alias else path.rpartition(".")[2]
+        found[name] = path
+    return found
+
+
+def _reads(tree: Any) -> Iterator[str]:
+    """Full paths that a module reads."""
+    imports, package = _imports(tree), _path(tree["package"]["refr"]) or ""
+    heads = {id(_named(rule)) for rule in tree["rules"]}
+    for kind, node in _nodes(tree["rules"]):
+        if kind in {"Var", "RefDot"} and id(node) not in heads:
+            path = _path({kind: node}) or ""
+            first, _, rest = path.partition(".")
+            yield ".".join(filter(None, (imports.get(first, first), rest)))
+            yield f"data.{package}.{path}"
+
+
+def _named(rule: Any) -> Any:
+    """The node that names a rule."""
+    (spec,) = rule.values()
+    if "head" not in spec:
+        return spec["refr"].get("Var", spec["refr"])
+    (head,) = spec["head"].values()
+    return head["refr"].get("Var", head["refr"])
+
+
+def _line(node: Any) -> int:
+    return int(node["span"]["line"])
+
+
+# -- the checks --------------------------------------------------------------------------------------------------------
+
+
+def _calls(module: _Module) -> Iterator[tuple[str, Any]]:
+    for kind, node in _nodes(module.rules):
+        if kind == "Call":
+            yield _path(node["fcn"]) or "", node
+
+
+def _deterministic(module: _Module) -> Iterator[Finding]:
+    for name, node in _calls(module):
+        if name.startswith(NONDETERMINISTIC) or "RefBrack" in node["fcn"]:
+            text = f"{name} answers differently each time, so no verdict could be replayed; pass what it says as input"
+            yield Finding("nondeterministic", str(module.path), _line(node), text)
+
+
+def _bounded(module: _Module) -> Iterator[Finding]:
+    for name, node in _calls(module):
+        if name in _UNBOUNDED:
+            text = f"{name} has no bound that a reader can see, or writes; say it with `some .. in` over a field"
+            yield Finding("unbounded-cost", str(module.path), _line(node), text)
+    for rule in module.rules:
+        (spec,) = rule.values()
+        loops = [node for kind, node in _nodes(spec) if kind in {"SomeIn", "Every"} or _is_wildcard(kind, node)]
+        if len(loops) > _MOST_LOOPS:
+            text = f"{len(loops)} loops in one rule multiply; at most {_MOST_LOOPS} are taken"
+            yield Finding("unbounded-cost", str(module.path), _line(loops[_MOST_LOOPS]), text)
+
+
+def _is_wildcard(kind: str, node: Any) -> bool:
+    """Whether a reference goes over all elements: `x[_]`."""
+    index = node.get("index") if kind == "RefBrack" else None
+    return isinstance(index, dict) and index.get("Var", {}).get("value") in _WILDCARDS
+
+
+def _metadata(module: _Module) -> Iterator[Finding]:
+    if not module.source.startswith("# METADATA\n"):
+        yield Finding("metadata", str(module.path), 1, "begin the module with its METADATA: title, description, custom")
+        return
+    try:
+        rule = declared_rule(module.path, module.source)
+    except SettingError as error:
+        line = re.search(r":(\d+): ", error.what)
+        yield Finding("metadata", str(module.path), int(line[1]) if line else 1, error.what.rpartition(": ")[2])
+        return
+    if rule is None:
+        return
+    if f"{rule.name}.rego" != module.name:
+        yield Finding("name", str(module.path), 1, f"the file of rule {rule.name} is {rule.name}.rego")
+    page, _, _ = rule.runbook.partition("#")
+    if not rule.runbook.startswith("https://") and not (module.path.parents[2] / page).is_file():
+        yield Finding(
+            "runbook", str(module.path), 1, f"there is no {page}; write the page, or name its https:// address"
+        )
+    if not module.path.with_name(module.name.replace(".rego", TEST_SUFFIX)).is_file():
+        yield Finding("untested", str(module.path), 1, f"write {module.name.replace('.rego', TEST_SUFFIX)}")
+
+
+def _reachable(module: _Module) -> Iterator[Finding]:
+    """A rule that no decision can lead to is dead, however it reads."""
+    for rule in module.rules:
+        named = _named(rule)
+        name = str(named.get("value", ""))
+        gathered = name == "deny" and module.package.startswith(tuple(f"qethics.rules.{part}." for part in JUDGING))
+        if gathered or (module.package == "qethics" and name == "decision"):
+            continue
+        if f"data.{module.package}.{name}" not in module.read:
+            text = f"nothing reads {name}: the decision gathers `deny` of data.qethics.rules.<{' | '.join(JUDGING)}>.*"
+            yield Finding("unreachable", str(module.path), _line(named), text)
+
+
+def _possible(module: _Module) -> Iterator[Finding]:
+    """A condition that is always the same says nothing, or forbids the rule ever to hold."""
+    for kind, node in _nodes(module.rules):
+        if kind == "Expr" and set(node["expr"]) <= {"Bool", "String", "Number"}:
+            yield Finding("constant-condition", str(module.path), _line(node), "this is always the same; leave it out")
+        elif kind in {"BoolExpr", "ArithExpr"} and "lhs" in node:
+            sides = [next(iter(node[side])) for side in ("lhs", "rhs")]
+            if set(sides) <= {"Bool", "String", "Number"}:
+                yield Finding("constant-condition", str(module.path), _line(node), "both sides are fixed")
+
+
+def _fields() -> dict[str, frozenset[str]]:
+    return {
+        name: frozenset(getattr(hint, "__struct_fields__", ()))
+        for name, hint in get_type_hints(Document).items()
+    }  # fmt: skip
+
+
+_INPUT: Final = _fields()
+
+
+def _known_fields(module: _Module) -> Iterator[Finding]:
+    """A field that no document has is undefined, which reads like a rule and never holds."""
+    seen = set()
+    for kind, node in _nodes(module.rules):
+        if kind != "RefDot":
+            continue
+        steps = (_path({kind: node}) or "").split(".")
+        place = _line(node), steps[-1]
+        if steps[0] == "input" and place not in seen:
+            part = steps[1]
+            unknown = part not in _INPUT or (len(steps) == 3 and _INPUT[part] and steps[2] not in _INPUT[part])
+            if unknown:
+                text = f"no document has {'.'.join(steps)}; docs/contract/policy-input.schema.json lists all fields"
+                yield Finding("unknown-input", str(module.path), _line(node), text)
+        elif steps[0] == "data" and len(steps) == 2 and steps[1] not in {*module.data, "qethics", "qethics_test"}:
+            yield Finding("unknown-data", str(module.path), _line(node), f"the policy data has no {steps[1]!r}")
+        seen.add(place)
+
+
+_VERB: Final = re.compile(r"%[-+# 0-9.]*[a-zA-Z]")
+
+
+def _formats(module: _Module) -> Iterator[Finding]:
+    for name, node in _calls(module):
+        if name != "sprintf" or len(node.get("params", ())) != 2:
+            continue
+        text, values = node["params"]
+        if "String" in text and "Array" in values:
+            wanted, given = len(_VERB.findall(text["String"]["value"])), len(values["Array"]["items"])
+            if wanted != given:
+                what = f"the format takes {wanted} values, {given} are given"
+                yield Finding("sprintf", str(module.path), _line(node), what)
+
+
+def _legible(module: _Module) -> Iterator[Finding]:
+    """Coverage is by line: whether a denial was seen shows only where its body stands on lines of its own."""
+    for number, line in enumerate(module.source.split("\n"), 1):
+        if re.match(r"deny\b", line) and not (line.startswith("deny contains ") and line.endswith(" if {")):
+            text = "write `deny contains REASON if {` and the body below it, so that tests show whether it held"
+            yield Finding("deny-form", str(module.path), number, text)
+
+
+_CHECKS: Final[tuple[Callable[[_Module], Iterator[Finding]], ...]] = (
+    _deterministic,
+    _bounded,
+    _metadata,
+    _reachable,
+    _possible,
+    _known_fields,
+    _formats,
+    _legible,
+)
+
+
+def lines(name: str, source: str) -> set[int]:
+    """The lines of a module that a test can reach: heads of rules with a body, and the statements of bodies."""
+    engine = regorus.Engine()
+    engine.add_policy(name, source)
+    found = set()
+    for rule in json.loads(engine.get_ast_as_json())[0]["ast"]["rules"]:
+        for spec in rule.values():
+            statements = [stmt for body in spec.get("bodies", ()) for stmt in body["query"]["stmts"]]
+            if statements:
+                found |= {_line(spec), *map(_line, statements)}
+    return found
+
+
+def inputs(modules: Mapping[str, str], name: str) -> list[str]:
+    """The fields of the input document that a module looks at, by itself and through what it asks of others."""
+    trees = {}
+    for each, source in modules.items():
+        engine = regorus.Engine()
+        engine.add_policy(each, source)
+        trees[each] = json.loads(engine.get_ast_as_json())[0]["ast"]
+    #: A rule may be there several times, once for each of its bodies.
+    bodies: dict[str, list[tuple[Any, Any]]] = {}
+    for tree in trees.values():
+        for rule in tree["rules"]:
+            path = f"data.{_path(tree['package']['refr'])}.{_named(rule).get('value')}"
+            bodies.setdefault(path, []).append((tree, rule))
+    waiting = [(trees[name], trees[name]["rules"])]
+    seen: set[str] = set()
+    found: set[str] = set()
+    while waiting:
+        tree, node = waiting.pop()
+        for path in _reads({**tree, "rules": node if isinstance(node, list) else [node]}):
+            if path.startswith("input."):
+                found.add(".".join(path.split(".")[1:3]))
+            elif path in bodies and path not in seen:
+                seen.add(path)
+                waiting += bodies[path]
+    parts = {path for path in found if "." in path or not _INPUT.get(path)}
+    return sorted(path for path in parts if path != "judging")
+
+
+def slow(directory: Path, pack: Pack) -> list[Finding]:
+    """The bound that no reading finds: what every rule really takes over the heaviest document there can be."""
+    evaluate = Evaluator.of(pack)
+    document = heaviest()
+    findings = []
+    try:
+        for rule in pack.rules.values():
+            began = time.perf_counter()
+            text = None
+            try:
+                evaluate.ask(f"data.qethics.rules.{rule.judges}.{rule.name}.deny", document)
+            except PolicyError as error:
+                text = str(error).strip().rpartition("error:")[2].strip()
+            took = time.perf_counter() - began
+            if text is not None or took > HEAVIEST_SECONDS:
+                text = text or f"{took:.3f} s, {HEAVIEST_SECONDS:g} s are taken; loop over less"
+                path = directory / "rules" / f"{rule.name}.rego"
+                findings.append(Finding("unbounded-cost", str(path), 1, f"over the heaviest document: {text}"))
+    finally:
+        evaluate.close()
+    return findings
+
+
+def heaviest() -> bytes:
+    """The document that gives rules the most to do: every list as long as the schema lets it be."""
+    texts = [{"field": "error", "text": "a1@" * 341} for _ in range(70)]
+    scopes = [f"scope-{number}" for number in range(64)]
+    document = {
+        "judging": list(JUDGING),
+        "run": {"consent": {"granted": True, "scopes": scopes}, "sensitivity": "regulated", "tier": "high"},
+        "clear": texts,
+    }
+    return msgspec.json.encode(msgspec.convert(document, Document))
