@@ -167,7 +167,7 @@ def test_a_failure_an_error_and_a_denial_nobody_saw_fail(qethics, policies, old,
 
 
 def test_lines_nobody_reaches_fail(qethics, policies):
-    dead = "\n".join(f"dead_{n} if {{\n\tinput.run.canary == true\n}}\n" for n in range(40))
+    dead = "\n".join(f"dead_{n} if {{\n\tinput.run.canary == true\n\tinput.run.tier\n}}\n" for n in range(40))
     (policies / "rules" / "lib.rego").open("a").write(dead)
     code, out, _ = qethics("policy", "test", "--policies", policies)
     assert code == 1
