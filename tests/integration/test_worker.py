@@ -261,3 +261,44 @@ def test_a_drift_is_said_on_its_topic_and_ended_by_a_new_baseline_from_the_comma
     ends = [alert for alert in alerts("Fidelity") + alerts("ErrorRate") if alert["status"] == "resolved"]
     assert {end["fingerprint"] for end in ends} == {fell["fingerprint"], rose["fingerprint"]}
     one_line(qethics("rebaseline", *stream, "--signal", "mood", **cluster.settings.environment()), "no signal 'mood'")
+
+
+LOOPS = """# METADATA
+# title: Loops
+# description: For well over ten seconds, where a run asks for it.
+# custom: {severity: low, owner: nobody, control: T-1, remediation: none, runbook: "https://example.org/"}
+package qethics.rules.run.loops
+
+import rego.v1
+
+deny contains "found" if {
+	input.run.feature == "loop"
+	some a in numbers.range(1, 5000)
+	some b in numbers.range(1, 5000)
+	a * b == 26000000
+}
+"""
+
+
+def test_a_rule_that_loops_denies_its_run_and_stops_neither_stream_nor_heartbeats(bootstrap, tmp_path):
+    cluster = Cluster(bootstrap, tmp_path, closing={"settle_seconds": 2}, session_timeout_seconds=6)
+    (cluster.settings.policies / "rules" / "loops.rego").write_text(LOOPS)
+    asyncio.run(cluster.topics())
+    try:
+        worker = cluster.start()
+        cluster.await_ready()
+        for number in range(4):
+            bad = lifecycle(f"run-loop-{number}", at=NOW, submitted={"feature": "loop", "shots": 1000 + number})
+            good = [lifecycle(f"run-{number}-{each}", at=NOW) for each in range(5)]
+            asyncio.run(cluster.produce(messages(*bad, *(step for run in good for step in run))))
+        cluster.await_(taken(cluster, 4 * 6 * 7), 20, "everything taken in")
+        found = asyncio.run(cluster.values(VIOLATIONS))
+        assert {violation["rule"] for violation in found} == {"policy_error"}
+        assert {f"run-loop-{number}" for number in range(4)} <= {violation["run_id"] for violation in found}
+        assert "no decision within 0.2 s" in found[0]["reason"]
+        assert worker.alive
+        assert worker.page("/healthz") == "ok\n"
+        # Whoever misses its heartbeats loses its partitions and restores them.
+        assert worker.log.read_text().count("restored") == 1
+    finally:
+        cluster.end()
