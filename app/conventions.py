@@ -37,6 +37,8 @@ DRIFT_ALERTS: Final = {
 }
 FIDELITY_COLLAPSE_ALERT: Final = "FidelityCollapse"
 CANARY_ALERT: Final = "CanaryVerdict"
+UNAUTHORIZED_ALERT: Final = "UnauthorizedRouting"
+DISABLE_ROUTING: Final = "disable_routing"
 ROLLBACK_CANARY: Final = "rollback_canary"
 BASELINE_ALERT: Final = "BaselineChanged"
 PROVENANCE_GAP_ALERT: Final = "ProvenanceGap"

@@ -8,7 +8,7 @@ from app.core import events, evidence, facts, ledger
 from app.core.catalog import ANY, UNKNOWN, Catalog
 from app.core.facts import DecisionFacts, Facts
 from app.core.identity import outcome_id
-from app.core.outcomes import CANARY, Observation, Spending, Violation
+from app.core.outcomes import CANARY, Observation, Spending, Unauthorized, Violation
 from app.core.output import Output
 from app.core.policy import ROUTING_RULE, Breach, Policy, Verdict
 from app.core.results import stream_key
@@ -32,7 +32,7 @@ class Judge:
         self._output = output
         self._counters = output.counters
 
-    def judge(self, event: Any, subject: Subject, offset: int) -> None:
+    def judge(self, event: Any, subject: Subject, offset: int, place: int | None = None) -> None:
         """Judge an event; one of a type that is not in `JUDGED` has no judgement.
 
         Parameters
@@ -42,12 +42,15 @@ class Judge:
         subject
             What is known of its run.
         offset
-            The event's own, or, for spending that waited for its run's declaration, that of the declaration: its reader
-            would take a lower one for a repeat.
+            The event's own.
+        place
+            The offset of the record that is being taken in, where it is another: an event that waited for its run's
+            declaration is handed on to the streams in the declaration's place, as their reader would take an offset
+            below what it has seen for a repeat.
         """
         of_type = _JUDGEMENTS.get(type(event))
         if of_type is not None:
-            of_type(self, event, subject, offset)
+            of_type(self, event, subject, offset, offset if place is None else place)
 
     def read(self, event: events.JobEvent, subject: Subject, offset: int) -> None:
         """Judge the texts of an event, which needs no declaration."""
@@ -69,12 +72,18 @@ class Judge:
         at = max((at for _, at in ledger.steps(run.history)), default=run.decision.at if run.decision else 0.0)
         self._judged(asked, run, run_id, evidence.instant(at), None)
 
-    def _routing(self, event: events.Routed, subject: Subject, offset: int) -> None:
+    def _routing(self, event: events.Routed, subject: Subject, offset: int, place: int) -> None:
         judging = (facts.ROUTING,) if subject.ruled else (facts.RUN, facts.ROUTING)
         asked = Facts(judging, subject.declared, subject.derived, Routing(*routing_values(event)))
         verdict = self._judged(asked, subject, event.run_id, evidence.instant(event.at.timestamp()), offset)
-        unauthorized = any(breach.rule.name == ROUTING_RULE for breach in verdict.breaches)
-        self._counters.judge("M6", not unauthorized, self._catalog.provider(event.provider))
+        broken = next((breach for breach in verdict.breaches if breach.rule.name == ROUTING_RULE), None)
+        provider = self._catalog.provider(event.provider)
+        self._counters.judge("M6", broken is None, provider)
+        if broken is not None and broken.rule.mode == "enforce" and subject.declared is not None:
+            # As with decisions: what a tick judges has no place in the other log, and is counted, not handed on.
+            endpoint, at = event.endpoint or UNKNOWN, event.at.timestamp()
+            handed_on = Unauthorized(place, at, event.run_id, provider, endpoint, broken.reason)
+            self._output.pack(endpoint).unauthorized.append(handed_on)
 
     def _judged(self, asked: Facts, subject: Subject, run_id: str, at: str, offset: int | None) -> Verdict:
         """Judge facts about a run and write down what follows; `offset` is None for how it ended."""
@@ -110,7 +119,7 @@ class Judge:
             at=at,
         )
 
-    def _decision(self, event: events.DecisionMade, subject: Subject, offset: int) -> None:
+    def _decision(self, event: events.DecisionMade, subject: Subject, offset: int, place: int) -> None:
         declared = subject.declared
         floor = self._catalog.floor(declared.workload if declared else None)
         explained = event.explanation is not None and event.explanation.score >= floor
@@ -125,21 +134,21 @@ class Judge:
         self._observe(
             event,
             declared,
-            offset,
+            place,
             explanation_score=event.explanation.score if event.explanation is not None else None,
             outcome=event.outcome,
             decision=None if favourable is None or event.outcome is None else float(event.outcome == favourable),
         )
 
-    def _observe(self, event: events.JobEvent, declared: Declared, offset: int, **signals: Any) -> None:
+    def _observe(self, event: events.JobEvent, declared: Declared, place: int, **signals: Any) -> None:
         """Hand on what a job event says to the streams of its workload."""
         canary = CANARY if declared.canary else None
         key = stream_key(self._catalog.workload(declared.workload), ANY)
         self._output.observe(
-            key, Observation(offset, event.at.timestamp(), event.run_id, None, canary=canary, **signals)
+            key, Observation(place, event.at.timestamp(), event.run_id, None, canary=canary, **signals)
         )
 
-    def _cost(self, event: events.Cost, subject: Subject, offset: int) -> None:
+    def _cost(self, event: events.Cost, subject: Subject, offset: int, place: int) -> None:
         declared = subject.declared
         center = self._catalog.cost_center(declared.cost_center if declared else None)
         runtime = (declared.runtime if declared else None) or UNKNOWN
@@ -149,14 +158,14 @@ class Judge:
         if declared is None:
             return  # judged by a tick, whose place against the other topic is not fixed: counted, not forwarded
         at = (event.billed_at or event.at).timestamp()
-        self._output.pack(center).spending.append(Spending(offset, at, center, runtime, microdollars))
+        self._output.pack(center).spending.append(Spending(place, at, center, runtime, microdollars))
         if event.amount_usd > 0 and "cost_usd" in self._catalog.watches:
-            self._observe(event, declared, offset, cost_usd=event.amount_usd)
+            self._observe(event, declared, place, cost_usd=event.amount_usd)
 
-    def _fallback(self, event: events.FellBack, subject: Subject, offset: int) -> None:
+    def _fallback(self, event: events.FellBack, subject: Subject, offset: int, place: int) -> None:
         self._counters["fallback",] += 1
 
-    def _review(self, event: events.Review, subject: Subject, offset: int) -> None:
+    def _review(self, event: events.Review, subject: Subject, offset: int, place: int) -> None:
         self._counters["review",] += 1
 
 
@@ -165,7 +174,7 @@ _WENT_ON_BITS: Final = sum(
     1 << ledger.NAMES.index(name) for name in ("routed", "started", "fell_back", "completed", "rolled_back")
 )
 
-_JUDGEMENTS: Final[dict[type, Callable[[Judge, Any, Subject, int], None]]] = {
+_JUDGEMENTS: Final[dict[type, Callable[[Judge, Any, Subject, int, int], None]]] = {
     events.Routed: Judge._routing,
     events.DecisionMade: Judge._decision,
     events.Cost: Judge._cost,

@@ -113,6 +113,17 @@ class Spending(Struct, frozen=True, gc=False, array_like=True):
     microdollars: int
 
 
+class Unauthorized(Struct, frozen=True, gc=False, array_like=True):
+    """A run that was sent where it may not go. `provider` is a label; `at` in seconds since the epoch."""
+
+    offset: int
+    at: float
+    run_id: str
+    provider: str
+    endpoint: str
+    reason: str
+
+
 class Directive(Struct, frozen=True, gc=False, kw_only=True):
     """What a scheduler must do now, until it expires."""
 
@@ -147,6 +158,7 @@ class Pack(Struct, array_like=True):
     spending: list[Spending] = field(default_factory=list)
     #: producer -> its sequence numbers in the batch: int64, little-endian.
     sequences: dict[str, bytes] = field(default_factory=dict)
+    unauthorized: list[Unauthorized] = field(default_factory=list)
 
 
 class Outcomes(Struct):
@@ -158,5 +170,7 @@ class Outcomes(Struct):
     alerts: list[Alert] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
     directives: list[Directive] = field(default_factory=list)
+    #: Targets whose directive is lifted.
+    lifted: list[str] = field(default_factory=list)
     #: target partition of `samples` -> its pack.
     packs: dict[int, Pack] = field(default_factory=dict)

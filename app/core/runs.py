@@ -261,11 +261,10 @@ class RunStage:
         else:
             self._judge.judge(event, run, offset)
 
-    def _judge_pending(self, run: Run, offset: int | None = None) -> None:
-        """Judge what waited. Spending is forwarded under `offset`; a violation keeps the place of its routing."""
+    def _judge_pending(self, run: Run, place: int | None = None) -> None:
+        """Judge what waited, in the place of the declaration it waited for."""
         for judged in run.pending or ():
-            spending = isinstance(judged.event, events.Cost)
-            self._judge.judge(judged.event, run, offset if spending and offset is not None else judged.offset)
+            self._judge.judge(judged.event, run, judged.offset, place)
         run.pending = None
 
     def _admission(self, event: events.Admitted | events.Rejected, run: Run, offset: int) -> None:

@@ -30,14 +30,15 @@ from app.core.drift import Drift, Ended, Firing, Found, Offer, Watched, possible
 from app.core.drift_alert import collapsed, drift_alert, ended
 from app.core.evidence import instant
 from app.core.identity import outcome_id
-from app.core.outcomes import Alert, Gap, Observation, Outcomes, Pack, Spending
+from app.core.outcomes import Alert, Gap, Observation, Outcomes, Pack, Spending, Unauthorized
 from app.core.output import Output
 from app.core.records import Batch, Record, control
 from app.core.results import stream_key
 from app.core.runs import read_state
 from app.core.sequences import Producer
+from app.core.unauthorized import Routings
 
-VERSION: Final = 5
+VERSION: Final = 6
 #: The signals an observation carries, by the name of its field.
 SIGNALS: Final = tuple(DRIFT_ALERTS)
 _HOUR: Final = 3600.0
@@ -116,6 +117,7 @@ class _State(Struct):
     hours: list[tuple[str, str, int, int]]
     settled: list[tuple[str, str, int, int]]
     drift: list[bytes]
+    routings: Routings
     counters: list[tuple[tuple[str, ...], int]]
 
 
@@ -175,6 +177,7 @@ class StreamStage:
         self._newest_hour = 0
         self._applied: dict[tuple[str, int], int] = {}
         self.drift = Drift(catalog, partitions)
+        self.routings = Routings()
         #: The streams that have canaries.
         self._compared: set[str] = set()
         #: What another configuration ended, to be said with the next batch.
@@ -227,6 +230,14 @@ class StreamStage:
         for spending in pack.spending:
             if spending.offset > applied:
                 self._spend(spending)
+        for routing in pack.unauthorized:
+            if routing.offset > applied:
+                self._unauthorized(routing, source)
+        self._follow(pack)
+        self._applied[source] = pack.next - 1
+
+    def _follow(self, pack: Pack) -> None:
+        """Take in the sequence numbers of producers."""
         for producer, numbers in pack.sequences.items():
             known = self.producers.get(producer)
             if known is None:
@@ -235,7 +246,13 @@ class StreamStage:
                     continue
                 known = self.producers[producer] = Producer(lost=[], fresh=[])
             known.add(numbers)
-        self._applied[source] = pack.next - 1
+
+    def _unauthorized(self, routing: Unauthorized, source: tuple[str, int]) -> None:
+        said = self.routings.take(routing, source, self.clock.watched)
+        if said is not None:
+            alert, order = said
+            self._output.outcomes.alerts.append(alert)
+            self._output.outcomes.directives += [order] if order is not None else []
 
     def _observe(self, key: str, source: tuple[str, int], observations: list[Observation]) -> None:
         stream = self.streams.get(key)
@@ -460,6 +477,9 @@ class StreamStage:
         for key in sorted(self._compared):  # an order that a restored stage has as well
             for signal, canary in self.streams[key].canaries.items():
                 self._forget_canaries(self.streams[key], signal, canary)
+        for endpoint, alert in self.routings.recovered(now, self.clock.at):
+            self._output.outcomes.alerts.append(alert)
+            self._output.outcomes.lifted.append(endpoint)
         for watch, lane, firing in self.drift.cooled_down(now):
             why = "the cool-down has ended; a change that stays may be said again"
             self._said_ended(Ended(watch.labels(lane), firing, why), self.clock.at)
@@ -505,6 +525,7 @@ class StreamStage:
                 [(*key, hour.microdollars) for key, hour in self.hours.items()],
                 [(*key, *figures) for key, figures in self.settled.items()],
                 self.drift.snapshot(),
+                self.routings,
                 sorted(self.counters.items()),
             )
         )
@@ -519,6 +540,7 @@ class StreamStage:
         """
         state = read_state(snapshot, _State, VERSION)
         self.clock, self.streams, self.producers = state.clock, state.streams, state.producers
+        self.routings = state.routings
         self._applied = {(topic, partition): offset for topic, partition, offset in state.applied}
         self.hours = {(center, runtime, hour): Hour(amount) for center, runtime, hour, amount in state.hours}
         self._newest_hour = max((hour for *_, hour, _ in state.hours), default=0)

@@ -12,6 +12,8 @@ from app.sinks.topic import Line, TopicSink
 def _lines(outcomes: Outcomes) -> Iterator[Line]:
     for directive in outcomes.directives:
         yield Line(directive.target.encode(), msgspec.json.encode(directive))
+    for target in outcomes.lifted:
+        yield Line(target.encode(), None)  # a tombstone: the topic is compacted
 
 
 SINK = TopicSink(DIRECTIVES, _lines)

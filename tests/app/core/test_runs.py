@@ -343,6 +343,21 @@ def test_money_spent_before_the_submission_arrives_is_forwarded_under_the_offset
     assert pack.first <= spending.offset < pack.next
 
 
+def test_a_decision_and_a_routing_before_the_submission_are_handed_on_in_its_place(bench):
+    submitted, _, routed, _, _, decision, _ = lifecycle(routed={"endpoint": "nowhere"})
+    bench.jobs(routed, decision)
+    outcomes = bench.jobs(submitted)
+    packs = list(outcomes.packs.values())
+    (unauthorized,) = [each for pack in packs for each in pack.unauthorized]
+    (observation,) = [each for pack in packs for found in pack.observations.values() for each in found]
+    assert packs[0].first <= unauthorized.offset < packs[0].next
+    assert packs[0].first <= observation.offset < packs[0].next
+    (violation,) = bench.violations
+    again = Bench(bench.stage._catalog, bench.stage._judge._policy)
+    again.jobs(routed, decision, submitted)
+    assert again.violations == [violation], "a violation keeps the place of its routing, however the log is cut"
+
+
 def test_a_decision_and_a_charge_are_handed_on_to_the_streams_of_the_workload_on_any_backend(bench):
     outcomes = bench.jobs(*lifecycle(submitted={"workload": "credit-scoring", "canary": True}))
     (pack,) = [pack for pack in outcomes.packs.values() if pack.observations]

@@ -1,0 +1,106 @@
+"""Runs sent to endpoints that they may not go to: one alert and one order an endpoint, however many runs (F3).
+
+The order is `disable_routing` of that endpoint. It holds for an hour and is given again while such routings come; a
+quarter of an hour without one is recovery: the alert is resolved and the order lifted.
+"""
+
+from typing import Final
+
+from msgspec import Struct, field
+
+from app.conventions import DISABLE_ROUTING, UNAUTHORIZED_ALERT
+from app.core.evidence import instant
+from app.core.identity import outcome_id
+from app.core.outcomes import Alert, Directive, Unauthorized
+
+_ORDER_SECONDS: Final = 3_600.0
+_AGAIN_SECONDS: Final = 1_800.0
+_QUIET_SECONDS: Final = 900.0
+#: Endpoints with an alert at once, at most: their names are the producers' own. Further ones share a place.
+_KEPT: Final = 64
+_OTHERS: Final = "other"
+_RUNS: Final = 10
+
+
+class Standing(Struct, array_like=True):
+    """An endpoint that runs were sent to which may not go there."""
+
+    alert_id: str
+    provider: str
+    #: When the order was last given (of events), and when a routing was last heard of, in seconds watched.
+    ordered_at: float
+    heard_at: float
+    runs: int = 0
+    run_ids: list[str] = field(default_factory=list)
+
+
+class Routings(Struct, array_like=True):
+    """The endpoints of one partition that have an alert."""
+
+    standing: dict[str, Standing] = field(default_factory=dict)
+
+    def take(
+        self, found: Unauthorized, source: tuple[str, int], watched: float
+    ) -> tuple[Alert, Directive | None] | None:
+        """Take in an unauthorized routing; what is to be said of it, if anything is.
+
+        Parameters
+        ----------
+        found, source
+            The routing, and the topic and partition it came from.
+        watched
+            Now, in seconds watched.
+        """
+        known = found.endpoint in self.standing or len(self.standing) < _KEPT
+        endpoint = found.endpoint if known else _OTHERS
+        one = self.standing.get(endpoint)
+        if one is None:
+            alert_id = outcome_id("alert", UNAUTHORIZED_ALERT, endpoint, *source, found.offset)
+            one = self.standing[endpoint] = Standing(alert_id, found.provider, float("-inf"), watched)
+        one.heard_at = watched
+        if found.run_id not in one.run_ids:
+            one.runs += 1
+            one.run_ids = [*one.run_ids, found.run_id][-_RUNS:]
+        if found.at - one.ordered_at < _AGAIN_SECONDS:
+            return None
+        one.ordered_at = found.at
+        # The first says the condition, the later ones how far it has gone; each is a record of its own.
+        alert_id = one.alert_id if one.runs == 1 else outcome_id("alert", one.alert_id, *source, found.offset)
+        text = f"runs are sent to {endpoint}, where they may not go: {found.reason}"
+        alert = _alert(endpoint, one, alert_id, "firing", found.at, text)
+        if not known:
+            return alert, None  # which endpoint to disable is not said by a place that many share
+        return alert, Directive(
+            directive_id=outcome_id("directive", DISABLE_ROUTING, endpoint, *source, found.offset),
+            directive=DISABLE_ROUTING,
+            target=endpoint,
+            reason=text,
+            issued_at=instant(found.at),
+            expires_at=instant(found.at + _ORDER_SECONDS),
+        )
+
+    def recovered(self, watched: float, at: float) -> list[tuple[str, Alert]]:
+        """Endpoints of which nothing was heard for a quarter of an hour, with the end of their alerts."""
+        quiet = [name for name, one in self.standing.items() if watched - one.heard_at >= _QUIET_SECONDS]
+        ended = []
+        for name in quiet:
+            one = self.standing.pop(name)
+            text = f"no run was sent to {name} for {_QUIET_SECONDS / 60:g} minutes that may not go there"
+            alert_id = outcome_id("alert", one.alert_id, "resolved")
+            ended.append((name, _alert(name, one, alert_id, "resolved", at, text)))
+        return ended
+
+
+def _alert(endpoint: str, one: Standing, alert_id: str, status: str, at: float, text: str) -> Alert:
+    return Alert(
+        alert_id=alert_id,
+        fingerprint=outcome_id("condition", UNAUTHORIZED_ALERT, endpoint),
+        name=UNAUTHORIZED_ALERT,
+        severity="page",
+        status=status,
+        at=instant(at),
+        labels={"provider": one.provider, "endpoint": endpoint},
+        summary=text,
+        figures={"runs": float(one.runs)},
+        run_ids=tuple(one.run_ids),
+    )
