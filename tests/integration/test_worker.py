@@ -321,9 +321,12 @@ def test_a_misrouted_run_is_on_the_topics_within_two_seconds_and_its_endpoint_is
         named = f"nowhere-{number}".encode()
         return min(record.timestamp for record in records if named in record.value) / 1000
 
-    for topic in (VIOLATIONS, ALERTS, DIRECTIVES):
-        assert all(written(topic, number) - written(JOBS, number) < 2 for number in range(5))
+    topics = VIOLATIONS, ALERTS, DIRECTIVES
+    took = {topic: max(written(topic, number) - written(JOBS, number) for number in range(5)) for topic in topics}
+    assert max(took.values()) < 2, took
     (alert, *_) = asyncio.run(cluster.values(ALERTS))
-    (order, *_) = asyncio.run(cluster.values(DIRECTIVES))
+    orders = asyncio.run(cluster.values(DIRECTIVES))
     assert (alert["name"], alert["severity"]) == ("UnauthorizedRouting", "page")
-    assert (order["directive"], order["target"]) == ("disable_routing", "nowhere-0")
+    assert {(order["directive"], order["target"]) for order in orders} == {
+        ("disable_routing", f"nowhere-{number}") for number in range(5)
+    }
