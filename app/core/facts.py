@@ -5,7 +5,6 @@ a field it reads is missing. `judging` says which of its parts are to be judged;
 """
 
 import re
-from collections.abc import Iterator
 from math import ceil
 from typing import Any, Final
 
@@ -158,15 +157,14 @@ def outcome(run: Run) -> OutcomeFacts:
     """How a run ended, as far as it is known when it closes."""
     decision, origin = run.decision, run.results.origin if run.results is not None else None
     decided = decision is not None and decision.made
-    seen = {name for code, name in enumerate(ledger.NAMES) if run.steps >> code & 1}
     age = None
     if origin is not None and origin.calibrated_at is not None:
         path = ledger.steps(run.history)
         ends = [at for name, at in path if name in ledger.TERMINAL] or [at for _, at in path]
         age = ceil((ends[0] - origin.calibrated_at) / 3600) if ends else None
     return OutcomeFacts(
-        routed="routed" in seen,
-        admitted="admitted" in seen,
+        routed=bool(run.steps & _ROUTED),
+        admitted=bool(run.steps & _ADMITTED),
         decided=decided,
         acted_on=decision.acted_on if decision is not None and decided else None,
         reviewed_first=decision is not None
@@ -179,6 +177,9 @@ def outcome(run: Run) -> OutcomeFacts:
         calibration_age_hours=age,
     )
 
+
+_ROUTED: Final = 1 << ledger.CODES[events.Routed]
+_ADMITTED: Final = 1 << ledger.CODES[events.Admitted]
 
 #: Job event -> its fields that hold words of a person or a program. Digests and codes are none.
 TEXTS: Final[dict[type, tuple[str, ...]]] = {
@@ -200,30 +201,36 @@ _SUSPICIOUS: Final = re.compile(r"@|[0-9]{3}-[0-9]{2}-[0-9]{4}|(?:[0-9][ -]?){13
 _NUMBER: Final = re.compile(r"[0-9](?:[ -]?[0-9]){12,18}")
 
 
+#: Fields that hold what many events say, and values of them that are no personal data: most need one look, ever.
+_SHARED: Final = frozenset(name for names in TEXTS.values() for name in names) - {"subject_token", "decision_ref"}
+_CLEAN_KEPT: Final = 16_384
+_clean: set[Any] = set()
+
+
 def clear(event: events.JobEvent) -> tuple[Clear, ...]:
     """The texts of an event that may be personal data in clear.
 
     A run of 13 to 19 digits counts only where its check digit is that of a card number (ISO/IEC 7812-1, annex B):
     nine in ten of other long numbers are none.
     """
-    names = TEXTS.get(type(event))
-    if names is None:
-        return ()
-    found = [Clear(name, text) for name, text in _texts(event, names) if _suspicious(text)]
+    found: list[Clear] = []
+    for name in TEXTS.get(type(event), ()):
+        value = getattr(event, name)
+        if value and value not in _clean:
+            found += _look(name, value)
     if "@" in event.run_id:
         found.append(Clear("run_id", event.run_id))
     return tuple(found)
 
 
-def _texts(event: events.JobEvent, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    for name in names:
-        value = getattr(event, name)
-        if type(value) is str:
-            yield name, value
-        elif type(value) is events.Consent:
-            yield from ((name, scope) for scope in value.scopes)
-        elif value:
-            yield from ((name, text) for text in value)
+def _look(name: str, value: Any) -> list[Clear]:
+    texts = (value,) if type(value) is str else value.scopes if type(value) is events.Consent else value
+    found = [Clear(name, text) for text in texts if _suspicious(text)]
+    if not found and name in _SHARED:
+        if len(_clean) >= _CLEAN_KEPT:
+            _clean.clear()
+        _clean.add(value)
+    return found
 
 
 def _suspicious(text: str) -> bool:

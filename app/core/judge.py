@@ -57,7 +57,7 @@ class Judge:
         found = facts.clear(event)
         if found:
             asked = Facts((facts.TEXT,), clear=found)
-            self._judged(asked, subject, event.run_id, evidence.instant(event.at.timestamp()), offset)
+            self._judged(asked, subject, event.run_id, event.at.timestamp(), offset)
 
     def ended(self, run_id: str, run: Run) -> None:
         """Judge how a run ended; what nobody routed, but went on all the same, is judged as a run as well."""
@@ -70,12 +70,12 @@ class Judge:
             outcome=facts.outcome(run),
         )
         at = max((at for _, at in ledger.steps(run.history)), default=run.decision.at if run.decision else 0.0)
-        self._judged(asked, run, run_id, evidence.instant(at), None)
+        self._judged(asked, run, run_id, at, None)
 
     def _routing(self, event: events.Routed, subject: Subject, offset: int, place: int) -> None:
         judging = (facts.ROUTING,) if subject.ruled else (facts.RUN, facts.ROUTING)
         asked = Facts(judging, subject.declared, subject.derived, Routing(*routing_values(event)))
-        verdict = self._judged(asked, subject, event.run_id, evidence.instant(event.at.timestamp()), offset)
+        verdict = self._judged(asked, subject, event.run_id, event.at.timestamp(), offset)
         broken = next((breach for breach in verdict.breaches if breach.rule.name == ROUTING_RULE), None)
         provider = self._catalog.provider(event.provider)
         self._counters.judge("M6", broken is None, provider)
@@ -85,7 +85,7 @@ class Judge:
             handed_on = Unauthorized(place, at, event.run_id, provider, endpoint, broken.reason)
             self._output.pack(endpoint).unauthorized.append(handed_on)
 
-    def _judged(self, asked: Facts, subject: Subject, run_id: str, at: str, offset: int | None) -> Verdict:
+    def _judged(self, asked: Facts, subject: Subject, run_id: str, at: float, offset: int | None) -> Verdict:
         """Judge facts about a run and write down what follows; `offset` is None for how it ended."""
         verdict = self._policy.judge(asked)
         subject.ruled = subject.ruled or facts.RUN in asked.judging
@@ -101,7 +101,7 @@ class Judge:
             self._output.outcomes.violations.append(self._violation(breach, verdict, run_id, at, offset))
         return verdict
 
-    def _violation(self, breach: Breach, verdict: Verdict, run_id: str, at: str, offset: int | None) -> Violation:
+    def _violation(self, breach: Breach, verdict: Verdict, run_id: str, at: float, offset: int | None) -> Violation:
         rule = breach.rule
         # Job events alone are judged, if need be at a tick that came with the other topic.
         cause = (run_id,) if offset is None else (JOBS, self._output.batch.partition, offset)
@@ -116,7 +116,7 @@ class Judge:
             reason=breach.reason,
             policy_revision=self._policy.revision,
             input_digest=verdict.input_digest,
-            at=at,
+            at=evidence.instant(at),
         )
 
     def _decision(self, event: events.DecisionMade, subject: Subject, offset: int, place: int) -> None:
@@ -126,7 +126,7 @@ class Judge:
         self._counters.judge("M3", explained, (declared.tier if declared else None) or UNKNOWN)
         made = DecisionFacts(explained, event.acted_on)
         asked = Facts((facts.DECISION,), declared, subject.derived, decision=made)
-        self._judged(asked, subject, event.run_id, evidence.instant(event.at.timestamp()), offset)
+        self._judged(asked, subject, event.run_id, event.at.timestamp(), offset)
         if declared is None:
             return  # judged by a tick, whose place against the other topic is not fixed
         workload = self._catalog.workloads.get(declared.workload or "")
