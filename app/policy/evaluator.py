@@ -2,7 +2,7 @@
 
 The engine holds the interpreter lock while it evaluates and its binding has no time limit, so a rule that loops would
 stop the worker, its pages and its heartbeats, and only a process can be stopped. There the answer is waited for until a
-deadline; then the process is killed, the verdict is an error (and so deny), and a spare one that is ready takes over.
+deadline; then the process is killed, the verdict is an error (and so deny), and one of two spare ones takes over.
 """
 
 import os
@@ -21,7 +21,7 @@ from app.core.policy import DECISION, Pack, PolicyError
 from app.errors import SettingError
 
 #: An evaluation that takes longer is one that does not end. The verdict is due within a quarter of a second.
-DEADLINE_SECONDS: Final = 0.2
+DEADLINE_SECONDS: Final = 0.15
 #: The time a process has to read the rules.
 _START_SECONDS: Final = 20.0
 #: So many time-outs within so long, and the engine rests: a rule that loops for every input must not stop the stream.
@@ -73,6 +73,10 @@ class Inline:
             raise PolicyError(str(error).partition("Stack backtrace")[0].strip()) from error
 
 
+class _Gone(PolicyError):
+    """The process has ended, or is where nobody knows what it will answer."""
+
+
 class _Child:
     """One process; it has the rules when it has answered the first frame."""
 
@@ -120,11 +124,6 @@ class _Child:
         """Of the process."""
         return self._process.pid
 
-    @property
-    def ended(self) -> bool:
-        """Whether the process is no more."""
-        return self._process.poll() is not None
-
     def end(self) -> None:
         """End the process."""
         self._process.kill()
@@ -141,12 +140,12 @@ class _Child:
             self._pipe("stdin").write(len(frame).to_bytes(4, "big") + frame)
             self._pipe("stdin").flush()
         except (BrokenPipeError, ValueError) as error:
-            raise PolicyError("the policy engine's process has ended") from error
+            raise _Gone("the policy engine's process has ended") from error
 
     def _read(self, deadline: float) -> bytes:
         length = int.from_bytes(self._exactly(4, deadline), "big")
         if not 1 <= length <= _MOST_ANSWER_BYTES:
-            raise PolicyError(f"the policy engine answered {length} bytes")
+            raise _Gone(f"the policy engine answered {length} bytes")
         answer = self._exactly(length, deadline)
         if answer[:1] != b"+":
             raise PolicyError(answer[1:].decode(errors="replace"))
@@ -161,7 +160,7 @@ class _Child:
                 raise TimeoutError
             piece = os.read(descriptor, count - len(found))
             if not piece:
-                raise PolicyError("the policy engine's process has ended")
+                raise _Gone("the policy engine's process has ended")
             found += piece
         return bytes(found)
 
@@ -192,8 +191,14 @@ class Evaluator:
         self._timeouts: deque[float] = deque(maxlen=_TIMEOUTS)
         self._rests_until = 0.0
         self._child = _Child(self._rules)
-        self._spare = _Child(self._rules)
+        # As many as it takes until the engine rests: whoever asks after a time-out does not wait for a start.
+        self._spares = deque(_Child(self._rules) for _ in range(_TIMEOUTS - 1))
         self._child.ready()
+
+    def ready(self) -> None:
+        """Wait until the spare processes have read the rules as well."""
+        for child in self._spares:
+            child.ready()
 
     @classmethod
     def of(cls, pack: Pack) -> "Evaluator":
@@ -234,9 +239,8 @@ class Evaluator:
             if len(self._timeouts) == _TIMEOUTS and now - self._timeouts[0] < _WITHIN_SECONDS:
                 self._rests_until = now + REST_SECONDS
             raise PolicyError(f"no decision within {self._deadline_seconds:g} s") from error
-        except PolicyError:
-            if self._child.ended:
-                self._replace()
+        except _Gone:
+            self._replace()
             raise
 
     @property
@@ -245,11 +249,12 @@ class Evaluator:
         return self._child.process_id
 
     def _replace(self) -> None:
-        """The spare one takes over, and the next spare one starts while nobody waits for it."""
+        """A spare one takes over, and the next spare one starts while nobody waits for it."""
         self._child.end()
-        self._child, self._spare = self._spare, _Child(self._rules)
+        self._child = self._spares.popleft()
+        self._spares.append(_Child(self._rules))
 
     def close(self) -> None:
         """End the processes."""
-        self._child.end()
-        self._spare.end()
+        for child in (self._child, *self._spares):
+            child.end()

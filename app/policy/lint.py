@@ -26,8 +26,8 @@ NONDETERMINISTIC: Final = ("time.now_ns", "rand.", "uuid.", "http.", "opa.", "ne
 #: Builtins whose cost no limit on the input bounds in sight of a reader, or that write somewhere.
 _UNBOUNDED: Final = frozenset({"walk", "graph.reachable", "graph.reachable_paths", "numbers.range", "print", "trace"})
 _MOST_LOOPS: Final = 3
-#: The longest that a rule may take over the heaviest document: a tenth of what the stream gives all of them.
-HEAVIEST_SECONDS: Final = 0.02
+#: The longest that a rule may take over the heaviest document: a tenth of what all of them are given.
+HEAVIEST_SECONDS: Final = 0.015
 _WILDCARDS: Final = frozenset({"_", "$"})
 
 
