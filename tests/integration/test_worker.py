@@ -295,7 +295,7 @@ def test_a_rule_that_loops_denies_its_run_and_stops_neither_stream_nor_heartbeat
         found = asyncio.run(cluster.values(VIOLATIONS))
         assert {violation["rule"] for violation in found} == {"policy_error"}
         assert {f"run-loop-{number}" for number in range(4)} <= {violation["run_id"] for violation in found}
-        assert "no decision within 0.15 s" in found[0]["reason"]
+        assert any("no decision within 0.15 s" in violation["reason"] for violation in found)
         assert worker.alive
         assert worker.page("/healthz") == "ok\n"
         # Whoever misses its heartbeats loses its partitions and restores them.
