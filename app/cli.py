@@ -90,6 +90,11 @@ def _parser() -> argparse.ArgumentParser:
     laboratory.add_argument("--plot", type=Path, metavar="FILE", help="draw delay against run length into an SVG file")
     laboratory.add_argument("--json", action="store_true", help="print one JSON object")
 
+    judged = _command(bench, "policy", _bench_policy, "what a verdict costs, beside the engine alone and OPA")
+    judged.add_argument("--runs", type=int, default=50_000, help="runs of the traffic (default 50000)")
+    judged.add_argument("--seed", type=int, default=1, help="of everything random (default 1)")
+    judged.add_argument("--json", action="store_true", help="print one JSON object")
+
     gate.add_commands(commands)
 
     contract = _command(commands, "contract", _contract, "write JSON Schema and AsyncAPI of the contract")
@@ -301,6 +306,15 @@ def _bench_detectors(options: argparse.Namespace) -> int:
         detectors.plot(list(detectors.curves(profile, options.seed, measured, _progress)), options.plot)
     _progress("")
     print(json.dumps(report, allow_nan=False) if options.json else detectors.table(report))
+    return 0
+
+
+def _bench_policy(options: argparse.Namespace) -> int:
+    from app.bench import policy
+
+    report = policy.run(runs=options.runs, seed=options.seed, say=_progress)
+    _progress("")
+    print(json.dumps(report, allow_nan=False) if options.json else policy.table(report))
     return 0
 
 

@@ -26,8 +26,8 @@ NONDETERMINISTIC: Final = ("time.now_ns", "rand.", "uuid.", "http.", "opa.", "ne
 #: Builtins whose cost no limit on the input bounds in sight of a reader, or that write somewhere.
 _UNBOUNDED: Final = frozenset({"walk", "graph.reachable", "graph.reachable_paths", "numbers.range", "print", "trace"})
 _MOST_LOOPS: Final = 3
-#: The longest that a rule may take over the heaviest document: a tenth of what all of them are given.
-HEAVIEST_SECONDS: Final = 0.015
+#: The longest that a rule may take over the heaviest document: a third of what all of them are given.
+HEAVIEST_SECONDS: Final = 0.05
 _WILDCARDS: Final = frozenset({"_", "$"})
 
 
@@ -347,20 +347,29 @@ def slow(directory: Path, pack: Pack) -> list[Finding]:
     findings = []
     try:
         for rule in pack.rules.values():
-            began = time.perf_counter()
-            text = None
-            try:
-                evaluate.ask(f"data.qethics.rules.{rule.judges}.{rule.name}.deny", document)
-            except PolicyError as error:
-                text = str(error).strip().rpartition("error:")[2].strip()
-            took = time.perf_counter() - began
-            if text is not None or took > HEAVIEST_SECONDS:
-                text = text or f"{took:.3f} s, {HEAVIEST_SECONDS:g} s are taken; loop over less"
+            text = _slow(f"data.qethics.rules.{rule.judges}.{rule.name}.deny", evaluate, document)
+            if text is not None:
                 path = directory / "rules" / f"{rule.name}.rego"
                 findings.append(Finding("unbounded-cost", str(path), 1, f"over the heaviest document: {text}"))
+                # A time-out must not count against the rules that come after.
+                evaluate.close()
+                evaluate = Evaluator.of(pack)
     finally:
         evaluate.close()
     return findings
+
+
+def _slow(rule: str, evaluate: Evaluator, document: bytes) -> str | None:
+    """Why a rule takes too long over a document; None if it does not. The best of three: other work is not its own."""
+    took = float("inf")
+    for _ in range(3):
+        began = time.perf_counter()
+        try:
+            evaluate.ask(rule, document)
+        except PolicyError as error:
+            return str(error).strip().rpartition("error:")[2].strip()
+        took = min(took, time.perf_counter() - began)
+    return f"{took:.3f} s, {HEAVIEST_SECONDS:g} s are taken; loop over less" if took > HEAVIEST_SECONDS else None
 
 
 def heaviest() -> bytes:

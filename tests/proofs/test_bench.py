@@ -33,3 +33,23 @@ def test_the_pipeline_bench_reports_every_figure():
     assert report["open_runs"]["count"] == (1_000_000 if FULL else 100_000)
     assert report["open_runs"]["resident_bytes"] > 0
     assert report["checkpoints"]["recovery_seconds"] > 0
+
+
+@pytest.mark.skipif(os.environ.get("QETHICS_TEST_BROKER") == "apache", reason="it needs no broker; once is enough")
+def test_the_policy_bench_reports_every_figure():
+    size = [] if FULL else ["--runs", "5000"]
+    done = subprocess.run(
+        [sys.executable, "-m", "app", "bench", "policy", "--json", *size],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    sys.stdout.write("\n" + done.stdout + "\n")
+    assert report["rules"] >= 20
+    assert report["decisions"] >= 10_000
+    assert report["decisions_per_cpu_second"] > report["new_facts"]["per_cpu_second"] > 0
+    assert 0 < report["stream_p50_seconds"] <= report["stream_p99_seconds"]
+    assert set(report["goals"]) == {"decisions_per_cpu_second", "stream_p99_seconds"}

@@ -17,6 +17,10 @@ from app.core.facts import Document
 from app.policy import lint
 from app.policy.pack import load_pack, load_policy
 
+pytestmark = pytest.mark.skipif(
+    os.environ.get("QETHICS_TEST_BROKER") == "apache", reason="it needs no broker; once is enough"
+)
+
 OPA = "github.com/open-policy-agent/opa@v1.2.0"
 DOCUMENTS = 10_000 if os.environ.get("PROVE") == "full" else 2_000
 ASKED = "[decision | some document in data.corpus; decision := data.qethics.decision with input as document]"
