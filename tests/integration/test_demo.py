@@ -41,6 +41,7 @@ def test_the_demo_prints_one_object_with_every_indicator():
 
 def test_the_demo_finds_the_drift_that_was_put_in():
     done = qethics("demo", "--seconds", "22", "--rate", "1000", "--scenario", "fidelity-drift", "--json")
+    assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
     assert summary["drift_alerts"] >= 1
 
