@@ -9,6 +9,7 @@ the sum over streams keeps the promise however they depend on each other (Dandap
 Detectors of River are objects, one a stream, and promise nothing.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from math import isfinite, log, nan
@@ -21,7 +22,7 @@ from msgspec import Struct
 from app.core.bitstrings import Bitstrings, unpacked, width_of
 from app.core.catalog import Catalog, Watch
 from app.core.outcomes import Observation
-from detectors import DISTRIBUTIONS, MODELS, REGISTRY, Bank, Baseline, Change, Detector, DirichletMultinomial, Moved
+from detectors import DISTRIBUTIONS, MODELS, REGISTRY, Bank, Baseline, Change, DirichletMultinomial, Moved
 from detectors.dirichlet_multinomial import MAX_WIDTH
 
 _WEEK_SECONDS: Final = 604_800.0
@@ -210,7 +211,7 @@ def as_one(values: tuple[float, ...]) -> float:
     return count / of if of else nan
 
 
-class Watched:
+class Watched(ABC):
     """What a watch with a model and one without have in common: the places of their lanes.
 
     A *lane* is what is alike in a stream: of fidelity the results of about as many shots, as with fewer it varies more;
@@ -280,27 +281,29 @@ class Watched:
             return (log(values[0]),) if values[0] > 0 else None
         return values
 
+    @abstractmethod
     def _open(self, lane: str, alike: str) -> bool:
         """Begin with a lane; False if it cannot be watched."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _take(self, lane: str, values: tuple[float, ...], allowed_seconds: float, seen: Seen) -> None:
-        raise NotImplementedError
+        """Take in the values of a lane."""
 
+    @abstractmethod
     def flush(self) -> tuple[list[Found], int]:
         """Take in what was offered; what was found, and how many values could not be judged."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rearm(self, lane: str) -> None:
         """Let a lane alarm again."""
 
+    @abstractmethod
     def rebaseline(self, lane: str) -> None:
         """Begin anew with a lane: with the baseline it was given, or by learning one."""
-        raise NotImplementedError
 
+    @abstractmethod
     def states(self) -> list[bytes]:
         """The state of the detectors."""
-        raise NotImplementedError
 
     def restore(self, places: dict[str, Place], states: list[bytes]) -> list[str]:
         """Continue from a state; the lanes for which another baseline is given now than was then."""
@@ -310,8 +313,9 @@ class Watched:
             self._lanes[key] = self._lanes.get(key, 0) + 1
         return self._restore(states)
 
+    @abstractmethod
     def _restore(self, states: list[bytes]) -> list[str]:
-        raise NotImplementedError
+        """Continue from the state of the detectors; see `restore`."""
 
 
 class Modelled(Watched):
@@ -400,8 +404,36 @@ class Modelled(Watched):
         return changed
 
 
-class Distributed(Watched):
-    """A watch of whole distributions: an object a lane.
+class _Objects(Watched):
+    """A watch whose detectors are objects, one a lane."""
+
+    def __init__(self, signal: str, watch: Watch) -> None:
+        super().__init__(signal, watch)
+        self._detectors: dict[str, Any] = {}
+        self._found: list[Found] = []
+
+    def flush(self) -> tuple[list[Found], int]:
+        """What was found since the last time."""
+        found, refused, self._found, self._refused = self._found, self._refused, [], 0
+        return found, refused
+
+    def rebaseline(self, lane: str) -> None:
+        """Begin anew with a lane."""
+        self._open(lane, lane.rpartition("\x1f")[2])
+
+    def states(self) -> list[bytes]:
+        """The state of every detector."""
+        return [self._detectors[lane].snapshot() for lane in self.places]
+
+    def _restore(self, states: list[bytes]) -> list[str]:
+        for lane, state in zip(self.places, states, strict=True):
+            self.rebaseline(lane)
+            self._detectors[lane].restore(state)
+        return []
+
+
+class Distributed(_Objects):
+    """A watch of whole distributions.
 
     Parameters
     ----------
@@ -417,8 +449,6 @@ class Distributed(Watched):
         super().__init__(signal, watch)
         self._doubt = doubt
         self._rate = alerts_per_second
-        self._detectors: dict[str, DirichletMultinomial] = {}
-        self._found: list[Found] = []
 
     def _open(self, lane: str, alike: str) -> bool:
         if not 1 <= int(alike) <= MAX_WIDTH:
@@ -432,37 +462,13 @@ class Distributed(Watched):
         if moved is not None:
             self._found.append(Found(seen, self, values[0], moved=moved))
 
-    def flush(self) -> tuple[list[Found], int]:
-        """What was found since the last time."""
-        found, refused, self._found, self._refused = self._found, self._refused, [], 0
-        return found, refused
-
     def rearm(self, lane: str) -> None:
         """Let a lane alarm again."""
         self._detectors[lane].rearm()
 
-    def rebaseline(self, lane: str) -> None:
-        """Begin anew with a lane."""
-        self._detectors[lane] = distribution(self.watch, self._doubt, self._detectors[lane].width)
 
-    def states(self) -> list[bytes]:
-        """The state of every detector."""
-        return [self._detectors[lane].snapshot() for lane in self.places]
-
-    def _restore(self, states: list[bytes]) -> list[str]:
-        for lane, state in zip(self.places, states, strict=True):
-            self._open(lane, lane.rpartition("\x1f")[2])
-            self._detectors[lane].restore(state)
-        return []
-
-
-class Unpromised(Watched):
-    """A watch with one of River's detectors: an object a lane."""
-
-    def __init__(self, signal: str, watch: Watch) -> None:
-        super().__init__(signal, watch)
-        self._detectors: dict[str, Detector] = {}
-        self._found: list[Found] = []
+class Unpromised(_Objects):
+    """A watch with one of River's detectors."""
 
     def _open(self, lane: str, alike: str) -> bool:
         self._detectors[lane] = REGISTRY[self.watch.detector](**self.watch.parameters)
@@ -474,24 +480,8 @@ class Unpromised(Watched):
         if detector.drift_detected:
             self._found.append(Found(seen, self, values[0]))
 
-    def flush(self) -> tuple[list[Found], int]:
-        """What was found since the last time."""
-        found, refused, self._found, self._refused = self._found, self._refused, [], 0
-        return found, refused
-
-    def rebaseline(self, lane: str) -> None:
-        """Begin anew with a lane."""
-        self._open(lane, "")
-
-    def states(self) -> list[bytes]:
-        """The state of every detector."""
-        return [self._detectors[lane].snapshot() for lane in self.places]
-
-    def _restore(self, states: list[bytes]) -> list[str]:
-        for lane, state in zip(self.places, states, strict=True):
-            self._open(lane, "")
-            self._detectors[lane].restore(state)
-        return []
+    def rearm(self, lane: str) -> None:
+        """Nothing: these detectors begin anew by themselves."""
 
 
 def distribution(watch: Watch, doubt: float, width: int) -> DirichletMultinomial:

@@ -9,6 +9,7 @@ from typing import Final
 from msgspec import Struct, field
 
 from app.conventions import DISABLE_ROUTING, UNAUTHORIZED_ALERT
+from app.core.drift_alert import condition
 from app.core.evidence import instant
 from app.core.identity import outcome_id
 from app.core.outcomes import Alert, Directive, Unauthorized
@@ -94,7 +95,7 @@ class Routings(Struct, array_like=True):
 def _alert(endpoint: str, one: Standing, alert_id: str, status: str, at: float, text: str) -> Alert:
     return Alert(
         alert_id=alert_id,
-        fingerprint=outcome_id("condition", UNAUTHORIZED_ALERT, endpoint),
+        fingerprint=condition(UNAUTHORIZED_ALERT, {"endpoint": endpoint}),
         name=UNAUTHORIZED_ALERT,
         severity="page",
         status=status,
