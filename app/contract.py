@@ -19,7 +19,7 @@ CHANNELS: Final[dict[str, tuple[Any, str, str, str]]] = {
     RESULTS: (Result, "run_id", "What devices and simulators returned.", "receive"),
     VIOLATIONS: (Violation, "run_id", "One record per policy violation.", "send"),
     EVIDENCE: (Evidence | Addendum, "run_id", "One record per closed run, and one per event that came after.", "send"),
-    DIRECTIVES: (Directive, "target", "What schedulers must do now, until it expires.", "send"),
+    DIRECTIVES: (Directive, "directive/target", "What schedulers must do now, until it expires.", "send"),
     ALERTS: (Alert, "fingerprint", "Alerts that the processor raised.", "send"),
 }
 

@@ -208,4 +208,4 @@ class _Change(NamedTuple):
 
 
 def _denials(judged: "Judged") -> list[str]:
-    return sorted({f"{each.rule}: {each.reason}" for each in judged.violations if each.mode == "enforce"})
+    return sorted({f"{each.rule}: {each.reason}" for each in judged.denials})

@@ -77,19 +77,22 @@ def instant(at: float) -> str:
     return datetime.fromtimestamp(min(max(at, 0.0), _LATEST), UTC).isoformat().replace("+00:00", "Z")
 
 
-def collect(run_id: str, run: Run, required: tuple[str, ...], gaps: Sequence[str] = ()) -> Evidence:
+def collect(
+    run_id: str, run: Run, path: list[tuple[str, float]], required: tuple[str, ...], gaps: Sequence[str] = ()
+) -> Evidence:
     """The evidence record of a run that closes now.
 
     Parameters
     ----------
     run_id, run
         The run.
+    path
+        Its steps (`ledger.steps`).
     required
         The fields its tier requires.
     gaps
         Producers of the run that are known to have lost events.
     """
-    path = ledger.steps(run.history)
     fields = _values(run)
     ended = bool(run.steps & ledger.TERMINAL_BITS)
     complete = ended and all(fields[name] is not None for name in required)

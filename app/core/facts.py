@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct, field
 
 from app.core import events, ledger
+from app.core.remembered import Remembered
 from app.core.run import Declared, Derived, Routing, Run, declared_values
 
 #: What there is to judge: a run and where it is sent, a decision it led to, how it ended, what was written in clear.
@@ -153,13 +154,12 @@ def derived(event: events.Submitted) -> Derived:
     )
 
 
-def outcome(run: Run) -> OutcomeFacts:
-    """How a run ended, as far as it is known when it closes."""
+def outcome(run: Run, path: list[tuple[str, float]]) -> OutcomeFacts:
+    """How a run ended, as far as it is known when it closes; `path` has its steps (`ledger.steps`)."""
     decision, origin = run.decision, run.results.origin if run.results is not None else None
     decided = decision is not None and decision.made
     age = None
     if origin is not None and origin.calibrated_at is not None:
-        path = ledger.steps(run.history)
         ends = [at for name, at in path if name in ledger.TERMINAL] or [at for _, at in path]
         age = ceil((ends[0] - origin.calibrated_at) / 3600) if ends else None
     return OutcomeFacts(
@@ -201,12 +201,6 @@ _SUSPICIOUS: Final = re.compile(r"@|[0-9]{3}-[0-9]{2}-[0-9]{4}|(?:[0-9][ -]?){13
 _NUMBER: Final = re.compile(r"[0-9](?:[ -]?[0-9]){12,18}")
 
 
-#: Fields that hold what many events say, and values of them that are no personal data: most need one look, ever.
-_SHARED: Final = frozenset(name for names in TEXTS.values() for name in names) - {"subject_token", "decision_ref"}
-_CLEAN_KEPT: Final = 16_384
-_clean: set[Any] = set()
-
-
 def clear(event: events.JobEvent) -> tuple[Clear, ...]:
     """The texts of an event that may be personal data in clear.
 
@@ -216,21 +210,22 @@ def clear(event: events.JobEvent) -> tuple[Clear, ...]:
     found: list[Clear] = []
     for name in TEXTS.get(type(event), ()):
         value = getattr(event, name)
-        if value and value not in _clean:
-            found += _look(name, value)
+        if value:
+            found += [Clear(name, text) for text in _SUSPECTS[value]]
     if "@" in event.run_id:
         found.append(Clear("run_id", event.run_id))
     return tuple(found)
 
 
-def _look(name: str, value: Any) -> list[Clear]:
-    texts = (value,) if type(value) is str else value.scopes if type(value) is events.Consent else value
-    found = [Clear(name, text) for text in texts if _suspicious(text)]
-    if not found and name in _SHARED:
-        if len(_clean) >= _CLEAN_KEPT:
-            _clean.clear()
-        _clean.add(value)
-    return found
+def _suspects(value: str | tuple[str, ...] | events.Consent) -> tuple[str, ...]:
+    """The texts of a field that may be personal data."""
+    if isinstance(value, str):
+        return (value,) if _suspicious(value) else ()
+    return tuple(filter(_suspicious, value.scopes if isinstance(value, events.Consent) else value))
+
+
+#: Most events say what others said: one look at it is enough. Personal data is not kept.
+_SUSPECTS: Final = Remembered(_suspects, 16_384, keep=lambda _, found: not found)
 
 
 def _suspicious(text: str) -> bool:

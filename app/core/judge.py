@@ -59,17 +59,17 @@ class Judge:
             asked = Facts((facts.TEXT,), clear=found)
             self._judged(asked, subject, event.run_id, event.at.timestamp(), offset)
 
-    def ended(self, run_id: str, run: Run) -> None:
-        """Judge how a run ended; what nobody routed, but went on all the same, is judged as a run as well."""
+    def ended(self, run_id: str, run: Run, path: list[tuple[str, float]]) -> None:
+        """Judge how a run ended, by its steps; what went on without being routed is judged as a run as well."""
         if not run.steps & _WENT_ON_BITS and run.decision is None:
             return  # refused, given up, or nothing but results: it influenced nothing
         asked = Facts(
             (facts.OUTCOME,) if run.ruled else (facts.RUN, facts.OUTCOME),
             run.declared,
             run.derived,
-            outcome=facts.outcome(run),
+            outcome=facts.outcome(run, path),
         )
-        at = max((at for _, at in ledger.steps(run.history)), default=run.decision.at if run.decision else 0.0)
+        at = path[-1][1] if path else run.decision.at if run.decision is not None else 0.0
         self._judged(asked, run, run_id, at, None)
 
     def _routing(self, event: events.Routed, subject: Subject, offset: int, place: int) -> None:
@@ -95,29 +95,16 @@ class Judge:
         if verdict.denies and not subject.violated:
             subject.violated = True
             self._counters["bad", "M5"] += 1
+        # Job events alone are judged, if need be at a tick that came with the other topic.
+        cause = (run_id,) if offset is None else (JOBS, self._output.batch.partition, offset)
         for breach in verdict.breaches:
             rule = breach.rule
             self._counters["violation", rule.name, rule.severity, rule.mode] += 1
-            self._output.outcomes.violations.append(self._violation(breach, verdict, run_id, at, offset))
+            violation_id = outcome_id("violation", *cause, rule.name, breach.reason)
+            self._output.outcomes.violations.append(
+                violation(breach, verdict, self._policy.revision, violation_id, run_id, evidence.instant(at))
+            )
         return verdict
-
-    def _violation(self, breach: Breach, verdict: Verdict, run_id: str, at: float, offset: int | None) -> Violation:
-        rule = breach.rule
-        # Job events alone are judged, if need be at a tick that came with the other topic.
-        cause = (run_id,) if offset is None else (JOBS, self._output.batch.partition, offset)
-        return Violation(
-            violation_id=outcome_id("violation", *cause, rule.name, breach.reason),
-            run_id=run_id,
-            rule=rule.name,
-            mode=rule.mode,
-            severity=rule.severity,
-            owner=rule.owner,
-            control=rule.control,
-            reason=breach.reason,
-            policy_revision=self._policy.revision,
-            input_digest=verdict.input_digest,
-            at=evidence.instant(at),
-        )
 
     def _decision(self, event: events.DecisionMade, subject: Subject, offset: int, place: int) -> None:
         declared = subject.declared
@@ -167,6 +154,32 @@ class Judge:
 
     def _review(self, event: events.Review, subject: Subject, offset: int, place: int) -> None:
         self._counters["review",] += 1
+
+
+def violation(breach: Breach, verdict: Verdict, revision: str, violation_id: str, run_id: str, at: str) -> Violation:
+    """What is said of a broken rule.
+
+    Parameters
+    ----------
+    breach, verdict, revision
+        The rule and why, the verdict it is part of, and the revision of the rules that gave it.
+    violation_id, run_id, at
+        The id, of which run it is, and when the rule was broken (RFC 3339).
+    """
+    rule = breach.rule
+    return Violation(
+        violation_id=violation_id,
+        run_id=run_id,
+        rule=rule.name,
+        mode=rule.mode,
+        severity=rule.severity,
+        owner=rule.owner,
+        control=rule.control,
+        reason=breach.reason,
+        policy_revision=revision,
+        input_digest=verdict.input_digest,
+        at=at,
+    )
 
 
 #: Steps by which a run got further than being asked for.

@@ -135,6 +135,13 @@ class Directive(Struct, frozen=True, gc=False, kw_only=True):
     expires_at: str
 
 
+class Lifted(Struct, frozen=True, gc=False):
+    """A directive that is to be obeyed no more."""
+
+    directive: str
+    target: str
+
+
 class Gap(Struct, frozen=True, gc=False):
     """Notice to the runs of one partition that events of a producer were lost."""
 
@@ -170,7 +177,6 @@ class Outcomes(Struct):
     alerts: list[Alert] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
     directives: list[Directive] = field(default_factory=list)
-    #: Targets whose directive is lifted.
-    lifted: list[str] = field(default_factory=list)
+    lifted: list[Lifted] = field(default_factory=list)
     #: target partition of `samples` -> its pack.
     packs: dict[int, Pack] = field(default_factory=dict)

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from app.core.facts import Facts
+from app.core.remembered import Remembered
 
 DECISION: Final = "data.qethics.decision"
 ROUTING_RULE: Final = "approved_endpoint"
@@ -138,18 +139,16 @@ class Policy:
         self.revision = pack.revision
         self.pack = pack
         self.evaluate = evaluate
-        self._remembered: dict[Facts, Verdict] = {}
+        self._remembered: Remembered[Facts, Verdict] = Remembered(
+            lambda facts: self.decide(msgspec.json.encode(facts.document())),
+            _REMEMBERED,
+            # Personal data is not kept, nor is a failure, which may pass.
+            keep=lambda facts, verdict: not facts.clear and not verdict.failed,
+        )
 
     def judge(self, facts: Facts) -> Verdict:
-        """Judge what is known. Personal data is not remembered, nor is a failure, which may pass."""
-        verdict = self._remembered.get(facts)
-        if verdict is None:
-            verdict = self.decide(msgspec.json.encode(facts.document()))
-            if not facts.clear and not verdict.failed:
-                if len(self._remembered) >= _REMEMBERED:
-                    self._remembered.clear()
-                self._remembered[facts] = verdict
-        return verdict
+        """Judge what is known."""
+        return self._remembered[facts]
 
     def decide(self, document: bytes) -> Verdict:
         """Judge an input document, without memory."""

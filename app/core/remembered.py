@@ -18,15 +18,20 @@ class Remembered(dict[_K, _V]):
         A function of the key alone.
     most
         Answers that are kept, > 0.
+    keep
+        Whether an answer may be kept; all of them without.
     """
 
-    def __init__(self, say: Callable[[_K], _V], most: int) -> None:
+    def __init__(self, say: Callable[[_K], _V], most: int, keep: Callable[[_K, _V], bool] | None = None) -> None:
         super().__init__()
         self._say = say
         self._most = most
+        self._keep = keep
 
     def __missing__(self, key: _K) -> _V:
         value = self._say(key)
+        if self._keep is not None and not self._keep(key, value):
+            return value
         if len(self) >= self._most:
             self.clear()
         self[key] = value

@@ -360,11 +360,12 @@ class RunStage:
 
     def _close(self, run_id: str, run: Run) -> None:
         self._judge_pending(run)
-        self._judge.ended(run_id, run)
+        path = ledger.steps(run.history)
+        self._judge.ended(run_id, run, path)
         required = self._required_fields(run)
         since = self.time - self._catalog.deadline_seconds
         gaps = [producer for producer in run.producers if (at := self._gaps.get(producer)) is not None and at >= since]
-        record = evidence.collect(run_id, run, required, gaps)
+        record = evidence.collect(run_id, run, path, required, gaps)
         tier = run.declared.tier if run.declared is not None else None
         self.counters.judge("M1", record.complete, tier or UNKNOWN)
         self.counters["closed", record.closed] += 1

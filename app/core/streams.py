@@ -477,9 +477,9 @@ class StreamStage:
         for key in sorted(self._compared):  # an order that a restored stage has as well
             for signal, canary in self.streams[key].canaries.items():
                 self._forget_canaries(self.streams[key], signal, canary)
-        for endpoint, alert in self.routings.recovered(now, self.clock.at):
+        for alert, lifted in self.routings.recovered(now, self.clock.at):
             self._output.outcomes.alerts.append(alert)
-            self._output.outcomes.lifted.append(endpoint)
+            self._output.outcomes.lifted += [lifted] if lifted is not None else []
         for watch, lane, firing in self.drift.cooled_down(now):
             why = "the cool-down has ended; a change that stays may be said again"
             self._said_ended(Ended(watch.labels(lane), firing, why), self.clock.at)

@@ -4,15 +4,17 @@ The order is `disable_routing` of that endpoint. It holds for an hour and is giv
 quarter of an hour without one is recovery: the alert is resolved and the order lifted.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 from msgspec import Struct, field
 
 from app.conventions import DISABLE_ROUTING, UNAUTHORIZED_ALERT
+from app.core.catalog import UNKNOWN
 from app.core.drift_alert import condition
 from app.core.evidence import instant
 from app.core.identity import outcome_id
-from app.core.outcomes import Alert, Directive, Unauthorized
+from app.core.outcomes import Alert, Directive, Lifted, Unauthorized
 
 _ORDER_SECONDS: Final = 3_600.0
 _AGAIN_SECONDS: Final = 1_800.0
@@ -20,6 +22,8 @@ _QUIET_SECONDS: Final = 900.0
 #: Endpoints with an alert at once, at most: their names are the producers' own. Further ones share a place.
 _KEPT: Final = 64
 _OTHERS: Final = "other"
+#: What names no endpoint, and so none to disable: a place that many share, and a routing that said none.
+_NO_ENDPOINT: Final = frozenset({_OTHERS, UNKNOWN})
 _RUNS: Final = 10
 
 
@@ -52,8 +56,7 @@ class Routings(Struct, array_like=True):
         watched
             Now, in seconds watched.
         """
-        known = found.endpoint in self.standing or len(self.standing) < _KEPT
-        endpoint = found.endpoint if known else _OTHERS
+        endpoint = found.endpoint if found.endpoint in self.standing or len(self.standing) < _KEPT else _OTHERS
         one = self.standing.get(endpoint)
         if one is None:
             alert_id = outcome_id("alert", UNAUTHORIZED_ALERT, endpoint, *source, found.offset)
@@ -69,8 +72,8 @@ class Routings(Struct, array_like=True):
         alert_id = one.alert_id if one.runs == 1 else outcome_id("alert", one.alert_id, *source, found.offset)
         text = f"runs are sent to {endpoint}, where they may not go: {found.reason}"
         alert = _alert(endpoint, one, alert_id, "firing", found.at, text)
-        if not known:
-            return alert, None  # which endpoint to disable is not said by a place that many share
+        if endpoint in _NO_ENDPOINT:
+            return alert, None
         return alert, Directive(
             directive_id=outcome_id("directive", DISABLE_ROUTING, endpoint, *source, found.offset),
             directive=DISABLE_ROUTING,
@@ -80,16 +83,15 @@ class Routings(Struct, array_like=True):
             expires_at=instant(found.at + _ORDER_SECONDS),
         )
 
-    def recovered(self, watched: float, at: float) -> list[tuple[str, Alert]]:
-        """Endpoints of which nothing was heard for a quarter of an hour, with the end of their alerts."""
+    def recovered(self, watched: float, at: float) -> Iterator[tuple[Alert, Lifted | None]]:
+        """The end of alerts whose endpoint no such run was sent to for a quarter of an hour, and of their orders."""
         quiet = [name for name, one in self.standing.items() if watched - one.heard_at >= _QUIET_SECONDS]
-        ended = []
         for name in quiet:
             one = self.standing.pop(name)
             text = f"no run was sent to {name} for {_QUIET_SECONDS / 60:g} minutes that may not go there"
             alert_id = outcome_id("alert", one.alert_id, "resolved")
-            ended.append((name, _alert(name, one, alert_id, "resolved", at, text)))
-        return ended
+            alert = _alert(name, one, alert_id, "resolved", at, text)
+            yield alert, Lifted(DISABLE_ROUTING, name) if name not in _NO_ENDPOINT else None
 
 
 def _alert(endpoint: str, one: Standing, alert_id: str, status: str, at: float, text: str) -> Alert:

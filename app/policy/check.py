@@ -20,6 +20,7 @@ from app.core import events, facts
 from app.core.catalog import Catalog
 from app.core.decode import MAX_BYTES
 from app.core.facts import Facts
+from app.core.judge import violation
 from app.core.outcomes import Outcomes, Violation
 from app.core.policy import Policy, Verdict
 from app.core.records import Batch
@@ -45,9 +46,14 @@ class Judged(Struct, frozen=True):
     documents: dict[str, bytes]
 
     @property
+    def denials(self) -> list[Violation]:
+        """The rules broken that are enforced."""
+        return [each for each in self.violations if each.mode == "enforce"]
+
+    @property
     def denied(self) -> bool:
-        """Whether a rule that is enforced was broken."""
-        return any(violation.mode == "enforce" for violation in self.violations)
+        """Whether there is one."""
+        return bool(self.denials)
 
 
 class Recording(Policy):
@@ -100,19 +106,7 @@ def _manifest(path: Path, policy: Policy) -> list[Judged]:
         asked.append(Facts((facts.TEXT,), clear=clear))
     name = submitted.workload or path.stem
     violations = [
-        Violation(
-            violation_id="",
-            run_id=name,
-            rule=breach.rule.name,
-            mode=breach.rule.mode,
-            severity=breach.rule.severity,
-            owner=breach.rule.owner,
-            control=breach.rule.control,
-            reason=breach.reason,
-            policy_revision=policy.revision,
-            input_digest=verdict.input_digest,
-            at="",
-        )
+        violation(breach, verdict, policy.revision, violation_id="", run_id=name, at="")
         for verdict in map(recording.judge, asked)
         for breach in verdict.breaches
     ]
@@ -150,8 +144,8 @@ def _recorded(path: Path, policy: Policy, catalog: Catalog) -> list[Judged]:
     lines: dict[str, int] = {}
     found: dict[str, list[Violation]] = {}
     for outcomes in _applied(path, stage, lines):
-        for violation in outcomes.violations:
-            found.setdefault(violation.run_id, []).append(violation)
+        for each in outcomes.violations:
+            found.setdefault(each.run_id, []).append(each)
     return [
         Judged(
             run_id,

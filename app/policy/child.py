@@ -38,7 +38,7 @@ def main() -> None:
     rules = json.loads(read(requests) or b"{}")
     try:
         engine = Inline(rules["modules"], rules["data"])
-    except RuntimeError as error:
+    except PolicyError as error:
         write(answers, b"-", str(error).encode())
         return
     write(answers, b"+")

@@ -43,15 +43,18 @@ class Inline:
 
     Raises
     ------
-    RuntimeError
-        If a module does not parse.
+    PolicyError
+        If a module does not parse, or the data does not fit.
     """
 
     def __init__(self, modules: Mapping[str, str], data: Mapping[str, Any]) -> None:
         self.engine = regorus.Engine()
-        for name, source in sorted(modules.items()):
-            self.engine.add_policy(name, source)
-        self.engine.add_data_json(msgspec.json.encode(data).decode())
+        try:
+            for name, source in sorted(modules.items()):
+                self.engine.add_policy(name, source)
+            self.engine.add_data_json(msgspec.json.encode(data).decode())
+        except RuntimeError as error:
+            raise PolicyError(_said(error)) from error
 
     def __call__(self, document: bytes) -> bytes:
         """The decision on an input document, both as JSON.
@@ -69,8 +72,12 @@ class Inline:
             self.engine.set_input_json(document.decode())
             return self.engine.eval_rule_as_json(path).encode()
         except (RuntimeError, UnicodeDecodeError) as error:
-            # The engine adds a stack of its own, which says nothing to whoever wrote the rule.
-            raise PolicyError(str(error).partition("Stack backtrace")[0].strip()) from error
+            raise PolicyError(_said(error)) from error
+
+
+def _said(error: Exception) -> str:
+    """The engine adds a stack of its own, which says nothing to whoever wrote the rule."""
+    return str(error).partition("Stack backtrace")[0].strip()
 
 
 class _Gone(PolicyError):

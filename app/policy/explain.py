@@ -10,7 +10,7 @@ from app.core.catalog import RUNTIMES
 from app.core.events import Consent
 from app.core.facts import MATERIAL, Document
 from app.core.outcomes import Violation
-from app.core.policy import Policy
+from app.core.policy import FAILED, Policy
 from app.policy.check import Judged
 from app.policy.lint import inputs
 
@@ -54,7 +54,8 @@ def explain(judged: Judged, policy: Policy) -> list[Explanation]:
 def _explained(judged: Judged, violation: Violation, policy: Policy) -> Explanation:
     rule = policy.rules[violation.rule]
     document = msgspec.json.decode(judged.documents[violation.input_digest], type=Document)
-    read = inputs(policy.pack.modules, f"{rule.name}.rego")
+    # That there was no decision is the fault of no rule in particular, so of no fact.
+    read = inputs(policy.pack.modules, f"{rule.name}.rego") if rule is not FAILED else []
     plain = msgspec.to_builtins(document)
     return Explanation(
         run=judged.name,
@@ -139,18 +140,4 @@ def _values(path: str, document: Document, data: Mapping[str, Any]) -> list[Any]
         "outcome.calibration_age_hours": map(int, data["calibration_hours"].values()),
         "clear": [()],
     }
-    flags = {
-        f"{part}.{name}"
-        for part in ("run", "decision", "outcome")
-        for name in (
-            "encrypted",
-            "tokenised",
-            "canary",
-            "explained",
-            "acted_on",
-            "admitted",
-            "reviewed_first",
-            "signed",
-        )
-    }
-    return [True, False] if path in flags else list(known.get(path, ()))
+    return [True, False] if path.partition(".")[2] in _FLAGS else list(known.get(path, ()))

@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 from app.catalog import DEFAULT_DIRECTORY, CatalogFile
 from app.core.events import Probability, Sensitivity, Tier
 from app.core.facts import JUDGING, MATERIAL
-from app.core.policy import Mode, Pack, Policy, Rule, Severity
+from app.core.policy import Mode, Pack, Policy, PolicyError, Rule, Severity
 from app.documents import line_of, parse, read, unusable
 from app.policy.evaluator import Inline
 
@@ -117,7 +117,7 @@ def load_policy(directory: Path = DEFAULT_DIRECTORY) -> Policy:
     pack = load_pack(directory)
     try:
         return Policy(pack, Inline(pack.modules, pack.data))
-    except RuntimeError as error:
+    except PolicyError as error:
         raise unusable(directory / "rules", "*.rego", " ".join(str(error).split())) from error
 
 

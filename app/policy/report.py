@@ -56,7 +56,7 @@ def junit(found: Sequence[Judged], policy: Policy) -> str:
         case = ElementTree.SubElement(suite, "testcase", classname=each.file, name=each.name)
         texts = [f"{v.mode} {v.severity} {v.rule}: {v.reason}" for v in each.violations]
         if each.denied:
-            first = next(v for v in each.violations if v.mode == "enforce")
+            first = each.denials[0]
             ElementTree.SubElement(case, "failure", type=first.rule, message=first.reason).text = "\n".join(texts)
         elif texts:
             ElementTree.SubElement(case, "system-out").text = "\n".join(texts)

@@ -89,10 +89,7 @@ def run(pack: Pack, tests: Mapping[str, str], *, only: str = "") -> Report:
     PolicyError
         If a module does not parse.
     """
-    try:
-        engine = Inline({**pack.modules, **tests}, pack.data)
-    except RuntimeError as error:
-        raise PolicyError(" ".join(str(error).split())) from error
+    engine = Inline({**pack.modules, **tests}, pack.data)
     engine.engine.set_enable_coverage(True)
     lines = _Lines(pack.modules)
     results = []

@@ -3,17 +3,13 @@
 import msgspec
 import pytest
 from records import Log
-from streams import Bench
 
 from app.conventions import SAMPLES
-from app.core.outcomes import Pack, Unauthorized
+from app.core.outcomes import Lifted, Pack, Unauthorized
 from app.core.streams import StreamStage
 from app.sinks import directives
 
-
-@pytest.fixture
-def bench(catalog):
-    return Bench(catalog)
+LIFTED = Lifted("disable_routing", "braket-us-west-1")
 
 
 class Logged:
@@ -64,7 +60,7 @@ def test_many_runs_to_one_endpoint_are_one_alert_and_one_order(logged):
 def test_the_order_is_given_again_while_it_goes_on_and_the_runs_are_counted(logged):
     logged.sent("run-0", "run-1")
     logged.beat(1_810)
-    assert logged.lifted == ["braket-us-west-1"], "a quarter of an hour without one is recovery"
+    assert logged.lifted == [LIFTED], "a quarter of an hour without one is recovery"
     logged.alerts, logged.orders = [], []
     for number in range(2, 200):
         logged.sent(f"run-{number}")
@@ -83,7 +79,7 @@ def test_recovery_resolves_the_alert_once_and_lifts_the_order(logged):
     logged.beat(20)
     firing, resolved = logged.alerts
     assert (resolved.status, resolved.fingerprint) == ("resolved", firing.fingerprint)
-    assert logged.lifted == ["braket-us-west-1"]
+    assert logged.lifted == [LIFTED]
     logged.beat(2_000)
     assert len(logged.alerts) == 2
 
@@ -91,11 +87,11 @@ def test_recovery_resolves_the_alert_once_and_lifts_the_order(logged):
 def test_an_order_that_is_lifted_is_a_tombstone_on_the_topic(logged):
     outcomes = logged.sent("run-0")
     (line,) = directives.SINK.lines(outcomes)
-    assert line.key == b"braket-us-west-1"
+    assert line.key == b"disable_routing/braket-us-west-1"
     assert line.value
-    outcomes.directives, outcomes.lifted = [], ["braket-us-west-1"]
+    outcomes.directives, outcomes.lifted = [], [LIFTED]
     (line,) = directives.SINK.lines(outcomes)
-    assert (line.key, line.value) == (b"braket-us-west-1", None)
+    assert (line.key, line.value) == (b"disable_routing/braket-us-west-1", None)
 
 
 def test_endpoints_without_end_share_a_place_that_disables_nothing(logged):
@@ -104,6 +100,17 @@ def test_endpoints_without_end_share_a_place_that_disables_nothing(logged):
     assert len(logged.orders) == 64
     assert len(logged.alerts) == 65
     assert logged.alerts[-1].labels["endpoint"] == "other"
+    logged.beat(1_000)
+    assert len(logged.lifted) == 64
+
+
+@pytest.mark.parametrize("endpoint", ["unknown", "other"])
+def test_what_names_no_endpoint_disables_none(logged, endpoint):
+    logged.sent("run-0", endpoint=endpoint)
+    logged.beat(1_000)
+    assert [alert.status for alert in logged.alerts] == ["firing", "resolved"]
+    assert not logged.orders
+    assert not logged.lifted
 
 
 def test_repeats_change_nothing_and_a_restored_stage_goes_on(logged, catalog):
