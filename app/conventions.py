@@ -19,10 +19,12 @@ DEAD_LETTER: Final = "dead-letter"
 TOPICS: Final = (JOBS, RESULTS, SAMPLES, CHECKPOINTS, VIOLATIONS, EVIDENCE, ALERTS, DIRECTIVES, DEAD_LETTER)
 
 #: Records with these headers are our own and no events (`app.core.records.control`): one moves the clock of its
-#: partition, one tells the runs that events of the producer it names were lost, one asks for a new baseline.
+#: partition, one tells the runs that events of the producer it names were lost, one asks for a new baseline, one puts
+#: the policy bundle that is its value in force.
 HEARTBEAT_HEADER: Final = "qethics-heartbeat"
 GAP_HEADER: Final = "qethics-gap"
 REBASELINE_HEADER: Final = "qethics-rebaseline"
+POLICY_HEADER: Final = "qethics-policy"
 
 #: Signal -> the alert of its drift.
 DRIFT_ALERTS: Final = {
@@ -40,6 +42,9 @@ CANARY_ALERT: Final = "CanaryVerdict"
 UNAUTHORIZED_ALERT: Final = "UnauthorizedRouting"
 DISABLE_ROUTING: Final = "disable_routing"
 ROLLBACK_CANARY: Final = "rollback_canary"
+POLICY_REFUSED_ALERT: Final = "PolicyBundleRefused"
+POLICY_DRIFT_ALERT: Final = "PolicyDrift"
+EXEMPTION_ALERT: Final = "PolicyExemption"
 BASELINE_ALERT: Final = "BaselineChanged"
 PROVENANCE_GAP_ALERT: Final = "ProvenanceGap"
 

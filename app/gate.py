@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -10,7 +12,7 @@ from app.conventions import EXIT_FAILED
 from app.errors import SettingError
 
 if TYPE_CHECKING:
-    from app.core.policy import Policy
+    from app.core.policy import Pack, Policy
     from app.policy.check import Judged
     from app.policy.explain import Explanation
 
@@ -19,9 +21,9 @@ _FORMATS: Final = ("human", "json", "junit", "sarif")
 
 def add_commands(commands: Any) -> None:
     """The commands of the gate, below `qethics policy`."""
-    gate = commands.add_parser("policy", help="the policy gate: lint, test, check, explain, diff").add_subparsers(
-        required=True, metavar="WHAT"
-    )
+    gate = commands.add_parser(
+        "policy", help="the policy gate: lint, test, check, explain, diff, build, verify"
+    ).add_subparsers(required=True, metavar="WHAT")
     _command(gate, "lint", _lint, "what is wrong with rules although they parse")
     tests = _command(gate, "test", _test, "run the tests beside the rules, with coverage")
     tests.add_argument("--run", dest="only", default="", metavar="REGEX", help="only these; no coverage")
@@ -31,6 +33,15 @@ def add_commands(commands: Any) -> None:
     explained = _command(gate, "explain", _explain, "which rule, which facts, and what would change the answer")
     explained.add_argument("file", type=Path, help="a manifest, or recorded events")
     explained.add_argument("run_id", nargs="?", help="the run of the recorded events; all of them without")
+    built = _command(gate, "build", _build, "pack rules, tests and data into a signed bundle")
+    built.add_argument("--key", type=Path, required=True, metavar="PEM", help="private key it is signed with (P-256)")
+    built.add_argument("--output", type=Path, default=Path("bundle.tar.gz"), metavar="FILE", help="bundle.tar.gz")
+    built.add_argument(
+        "--version", type=_version, help="must be above that of the bundle in force; the time in seconds without"
+    )
+    verified = _command(gate, "verify", _verify, "check a bundle as a worker does", directory=False)
+    verified.add_argument("bundle", type=Path, help="the bundle")
+    verified.add_argument("--keys", type=Path, required=True, metavar="PEM", help="public keys that are trusted")
     changed = _command(gate, "diff", _diff, "which recorded runs change their verdict", directory=False)
     changed.add_argument("old", type=Path, help="a policies directory")
     changed.add_argument("new", type=Path, help="another")
@@ -89,11 +100,10 @@ def _test(options: argparse.Namespace) -> int:
 
     from app.core.policy import PolicyError
     from app.policy import testing
-    from app.policy.pack import load_pack, sources
+    from app.policy.pack import load_pack, load_tests
 
     directory = _directory(options)
-    pack = load_pack(directory)
-    tests = {name: text for name, text in sources(directory, tests=True).items() if testing.is_test(name)}
+    pack, tests = load_pack(directory), load_tests(directory)
     try:
         report = testing.run(pack, tests, only=options.only)
     except PolicyError as error:
@@ -111,13 +121,75 @@ def _test(options: argparse.Namespace) -> int:
     return EXIT_FAILED if failures else 0
 
 
+def _build(options: argparse.Namespace) -> int:
+    from app.core.policy import PolicyError
+    from app.policy import bundle, testing
+    from app.policy.pack import load_pack, load_tests
+
+    directory = _directory(options)
+    key = bundle.read_private_key(options.key)
+    pack = load_pack(directory, options.version or int(time.time()))
+    tests = load_tests(directory)
+    try:
+        failures = testing.run(pack, tests).failures
+    except PolicyError as error:
+        failures = [str(error)]
+    if failures:
+        print(*failures, sep="\n", file=sys.stderr)
+        return EXIT_FAILED
+    written = bundle.write(pack, tests, key)
+    # Whoever reads it while it is written sees the old one or the new one, and no half of either.
+    partial = options.output.with_name(f".{options.output.name}.partial")
+    try:
+        partial.write_bytes(written)
+        partial.replace(options.output)
+    except OSError as error:
+        raise SettingError(f"cannot write {options.output}: {error.strerror}", "name another --output") from error
+    _show_bundle(options, pack, options.output, {"bytes": len(written)})
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from app.policy import bundle
+    from app.policy.trial import passed
+
+    keys = bundle.read_keys(options.keys)
+    try:
+        opened = bundle.read(options.bundle.read_bytes(), keys)
+        passed(opened)
+    except OSError as error:
+        raise SettingError(f"{options.bundle}: {error.strerror}", "name a bundle") from error
+    except bundle.BundleError as error:
+        print(json.dumps({"refused": str(error)}) if options.json else f"{options.bundle} is refused: {error}")
+        return EXIT_FAILED
+    _show_bundle(options, opened.pack, options.bundle, {"key": opened.key_id})
+    return 0
+
+
+def _show_bundle(options: argparse.Namespace, pack: "Pack", path: Path, more: dict[str, Any]) -> None:
+    digest = pack.digest
+    figures = {"version": pack.version, "revision": digest[:16], "rules": len(pack.rules)}
+    figures |= {"exemptions": len(pack.exemptions), **more}
+    if options.json:
+        print(json.dumps({"bundle": str(path), "digest": digest, **figures}))
+    else:
+        print(f"{path}: " + ", ".join(f"{name} {value}" for name, value in figures.items()))
+
+
+def _version(text: str) -> int:
+    value = int(text)
+    if not 1 <= value < 2**53:
+        raise ValueError(text)
+    return value
+
+
 def _judged(files: list[Path], policies: Path) -> "tuple[list[Judged], Policy]":
     from app.catalog import load_catalog
     from app.policy.check import check
     from app.policy.pack import load_policy
 
     policy, catalog = load_policy(policies), load_catalog(policies)
-    return [each for file in files for each in check(file, policy, catalog)], policy
+    return [each for file in files for each in check(file, policy, catalog, time.time())], policy
 
 
 def _check(options: argparse.Namespace) -> int:

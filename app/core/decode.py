@@ -47,6 +47,7 @@ class Reason(StrEnum):
     TOO_LATE = "too_late"
     RUN_FULL = "run_full"
     CLOUDEVENTS = "cloudevents"
+    POLICY_REFUSED = "policy_refused"
 
 
 class Rejection(msgspec.Struct, frozen=True, gc=False):

@@ -8,9 +8,10 @@ from app.core import events, evidence, facts, ledger
 from app.core.catalog import ANY, UNKNOWN, Catalog
 from app.core.facts import DecisionFacts, Facts
 from app.core.identity import outcome_id
+from app.core.in_force import InForce
 from app.core.outcomes import CANARY, Observation, Spending, Unauthorized, Violation
 from app.core.output import Output
-from app.core.policy import ROUTING_RULE, Breach, Policy, Verdict
+from app.core.policy import ROUTING_RULE, Breach, Verdict
 from app.core.results import stream_key
 from app.core.run import Declared, Routing, Run, Subject, routing_values
 
@@ -20,15 +21,15 @@ class Judge:
 
     Parameters
     ----------
-    catalog, policy
+    catalog, in_force
         What it judges by.
     output
         Where its conclusions go.
     """
 
-    def __init__(self, catalog: Catalog, policy: Policy, output: Output) -> None:
+    def __init__(self, catalog: Catalog, in_force: InForce, output: Output) -> None:
         self._catalog = catalog
-        self._policy = policy
+        self._in_force = in_force
         self._output = output
         self._counters = output.counters
 
@@ -78,8 +79,8 @@ class Judge:
         verdict = self._judged(asked, subject, event.run_id, event.at.timestamp(), offset)
         broken = next((breach for breach in verdict.breaches if breach.rule.name == ROUTING_RULE), None)
         provider = self._catalog.provider(event.provider)
-        self._counters.judge("M6", broken is None, provider)
-        if broken is not None and broken.rule.mode == "enforce" and subject.declared is not None:
+        self._counters.judge("M6", broken is None or broken.exemption is not None, provider)
+        if broken is not None and broken.denies and subject.declared is not None:
             # As with decisions: what a tick judges has no place in the other log, and is counted, not handed on.
             endpoint, at = event.endpoint or UNKNOWN, event.at.timestamp()
             handed_on = Unauthorized(place, at, event.run_id, provider, endpoint, broken.reason)
@@ -87,7 +88,7 @@ class Judge:
 
     def _judged(self, asked: Facts, subject: Subject, run_id: str, at: float, offset: int | None) -> Verdict:
         """Judge facts about a run and write down what follows; `offset` is None for how it ended."""
-        verdict = self._policy.judge(asked)
+        verdict = self._in_force.judge(asked)
         subject.ruled = subject.ruled or facts.RUN in asked.judging
         if not subject.judged:
             subject.judged = True
@@ -99,10 +100,10 @@ class Judge:
         cause = (run_id,) if offset is None else (JOBS, self._output.batch.partition, offset)
         for breach in verdict.breaches:
             rule = breach.rule
-            self._counters["violation", rule.name, rule.severity, rule.mode] += 1
+            self._counters["violation", rule.name, rule.severity, mode(breach)] += 1
             violation_id = outcome_id("violation", *cause, rule.name, breach.reason)
             self._output.outcomes.violations.append(
-                violation(breach, verdict, self._policy.revision, violation_id, run_id, evidence.instant(at))
+                violation(breach, verdict, self._in_force.policy.revision, violation_id, run_id, evidence.instant(at))
             )
         return verdict
 
@@ -171,7 +172,7 @@ def violation(breach: Breach, verdict: Verdict, revision: str, violation_id: str
         violation_id=violation_id,
         run_id=run_id,
         rule=rule.name,
-        mode=rule.mode,
+        mode=mode(breach),
         severity=rule.severity,
         owner=rule.owner,
         control=rule.control,
@@ -179,7 +180,13 @@ def violation(breach: Breach, verdict: Verdict, revision: str, violation_id: str
         policy_revision=revision,
         input_digest=verdict.input_digest,
         at=at,
+        exemption=breach.exemption.id if breach.exemption is not None else None,
     )
+
+
+def mode(breach: Breach) -> str:
+    """What a broken rule led to: its mode, or `exempt` where somebody gave leave."""
+    return breach.rule.mode if breach.exemption is None else "exempt"
 
 
 #: Steps by which a run got further than being asked for.

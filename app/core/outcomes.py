@@ -27,7 +27,7 @@ class Violation(Struct, frozen=True, gc=False, kw_only=True):
     violation_id: str
     run_id: str
     rule: str
-    #: `enforce`, or `warn` or `dry_run` of a rule that denies nothing yet.
+    #: `enforce`, `warn` or `dry_run` of a rule that denies nothing yet, or `exempt` with the id of the `exemption`.
     mode: str
     severity: str
     owner: str
@@ -36,6 +36,7 @@ class Violation(Struct, frozen=True, gc=False, kw_only=True):
     policy_revision: str
     input_digest: str
     at: str
+    exemption: str | None = None
 
 
 class Evidence(Struct, frozen=True, gc=False, kw_only=True, tag_field="kind", tag="run"):

@@ -6,12 +6,14 @@ of the document, and equal facts make equal documents.
 """
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from hashlib import sha256
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import msgspec
 from msgspec import Struct
 
+from app.core.exemptions import Exemption
 from app.core.facts import Facts
 from app.core.remembered import Remembered
 
@@ -61,26 +63,31 @@ class Pack(NamedTuple):
     rules: Mapping[str, Rule]
     #: The document the rules see as `data`.
     data: Mapping[str, Any]
+    #: Of the bundle they came in; a lower one does not follow a higher one. 0 of a directory.
+    version: int = 0
+    exemptions: tuple[Exemption, ...] = ()
 
     @property
     def digest(self) -> str:
         """SHA-256 over all of it."""
-        found = sha256(msgspec.json.encode([self.data, self.rules], order="deterministic"))
+        terms = [self.version, self.data, self.rules, self.exemptions]
+        found = sha256(msgspec.json.encode(terms, order="deterministic"))
         for name, source in sorted(self.modules.items()):
             found.update(name.encode() + b"\0" + source.encode() + b"\0")
         return found.hexdigest()
 
-    @property
-    def revision(self) -> str:
-        """What names it in records: the beginning of its digest."""
-        return self.digest[:16]
-
 
 class Breach(NamedTuple):
-    """A rule that was broken, and why."""
+    """A rule that was broken, why, and with whose leave."""
 
     rule: Rule
     reason: str
+    exemption: Exemption | None = None
+
+    @property
+    def denies(self) -> bool:
+        """Whether the rule is enforced and nobody gave leave."""
+        return self.exemption is None and self.rule.mode == "enforce"
 
 
 class Verdict(NamedTuple):
@@ -92,7 +99,7 @@ class Verdict(NamedTuple):
     @property
     def denies(self) -> bool:
         """Whether a rule that is enforced was broken."""
-        return any(breach.rule.mode == "enforce" for breach in self.breaches)
+        return any(breach.denies for breach in self.breaches)
 
     @property
     def failed(self) -> bool:
@@ -129,16 +136,21 @@ class Policy:
     Parameters
     ----------
     pack
-        The rules in force.
+        The rules.
     evaluate
         How they are evaluated.
+    bundle
+        The signed bundle they came in; empty for those of a directory.
     """
 
-    def __init__(self, pack: Pack, evaluate: Evaluate) -> None:
+    def __init__(self, pack: Pack, evaluate: Evaluate, bundle: bytes = b"") -> None:
         self.rules = {**pack.rules, FAILED.name: FAILED}
-        self.revision = pack.revision
         self.pack = pack
         self.evaluate = evaluate
+        self.bundle = bundle
+        self._exemptions: dict[str, list[Exemption]] = {}
+        for exemption in pack.exemptions:
+            self._exemptions.setdefault(exemption.rule, []).append(exemption)
         self._remembered: Remembered[Facts, Verdict] = Remembered(
             lambda facts: self.decide(msgspec.json.encode(facts.document())),
             _REMEMBERED,
@@ -146,9 +158,43 @@ class Policy:
             keep=lambda facts, verdict: not facts.clear and not verdict.failed,
         )
 
+    @cached_property
+    def digest(self) -> str:
+        """Of the pack."""
+        return self.pack.digest
+
+    @property
+    def revision(self) -> str:
+        """What names the pack in records: the beginning of its digest."""
+        return self.digest[:16]
+
+    def follows(self, other: "Policy") -> None:
+        """Check that it may take the place of another.
+
+        Raises
+        ------
+        PolicyError
+            If it is older, or says something else under the same version.
+        """
+        version, before = self.pack.version, other.pack.version
+        if version <= before:
+            raise PolicyError(f"its version {version} is not above {before}, which is in force")
+
     def judge(self, facts: Facts) -> Verdict:
         """Judge what is known."""
         return self._remembered[facts]
+
+    def exempted(self, verdict: Verdict, facts: Facts, now: float) -> Verdict:
+        """The verdict on `facts` with the exemptions that hold at `now` (seconds since the epoch)."""
+        if not self._exemptions or not verdict.breaches:
+            return verdict
+        return verdict._replace(breaches=tuple(self._excused(breach, facts, now) for breach in verdict.breaches))
+
+    def _excused(self, breach: Breach, facts: Facts, now: float) -> Breach:
+        for exemption in self._exemptions.get(breach.rule.name, ()):
+            if exemption.holds(now) and exemption.covers(facts):
+                return breach._replace(exemption=exemption)
+        return breach
 
     def decide(self, document: bytes) -> Verdict:
         """Judge an input document, without memory."""
@@ -166,3 +212,52 @@ class Policy:
         if breaches and decision.allow:
             return Verdict((*breaches, Breach(FAILED, "allowed in spite of violations")), digest)
         return Verdict(breaches, digest)
+
+    # -- policies that are one policy ----------------------------------------------------------------------------------
+
+    @property
+    def current(self) -> "Policy":
+        """Itself: rules of a directory are those the process was started with."""
+        return self
+
+    def load(self, bundle: bytes) -> "Policy":
+        """Refuses: who goes by a directory has no key to verify a bundle with."""
+        raise PolicyError("this worker goes by a policies directory; set QETHICS_POLICY_BUNDLE and QETHICS_POLICY_KEYS")
+
+    def restore(self, bundle: bytes) -> "Policy":
+        """Itself."""
+        return self
+
+
+class Policies(Protocol):
+    """Where a stage has its policy from."""
+
+    @property
+    def current(self) -> Policy:
+        """What is in force where none has been put in force yet."""
+
+    def load(self, bundle: bytes) -> Policy:
+        """The policy of a bundle that is to be put in force.
+
+        Raises
+        ------
+        PolicyError
+            If it cannot be trusted or used.
+        """
+
+    def restore(self, bundle: bytes) -> Policy:
+        """The policy of a bundle that was in force; `bundle` is empty if there was none.
+
+        Raises
+        ------
+        PolicyError
+            If it cannot be used.
+        """
+
+
+def _without(document: bytes) -> bytes:
+    raise PolicyError("there is no verified policy bundle")
+
+
+#: What judges as long as there is no bundle: it denies.
+NONE: Final = Policy(Pack({}, {}, {}, version=-1), _without)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
-from app.conventions import GAP_HEADER, HEARTBEAT_HEADER, REBASELINE_HEADER
+from app.conventions import GAP_HEADER, HEARTBEAT_HEADER, POLICY_HEADER, REBASELINE_HEADER
 
 
 class Record(Protocol):
@@ -24,12 +24,14 @@ class Record(Protocol):
 class Control(NamedTuple):
     """A record of our own among the events.
 
-    A heartbeat; the notice that events of a producer (`gap`) were lost; or the wish for a new baseline.
+    A heartbeat; the notice that events of a producer (`gap`) were lost; the wish for a new baseline; or the bundle of
+    the policy that judges what comes after it.
     """
 
     heartbeat: bool = False
     gap: str | None = None
     rebaseline: bytes | None = None
+    policy: bytes | None = None
 
 
 _HEARTBEAT: Final = Control(heartbeat=True)
@@ -44,6 +46,8 @@ def control(record: Record) -> Control | None:
             return Control(gap=text.decode(errors="replace"))
         if name == REBASELINE_HEADER:
             return Control(rebaseline=record.value or b"")
+        if name == POLICY_HEADER:
+            return Control(policy=record.value or b"")
     return None
 
 

@@ -22,10 +22,12 @@ from app.core.decode import MAX_AHEAD_SECONDS, Reason, Rejection, decode_job, de
 from app.core.evidence import BITS, mask
 from app.core.forgotten import Forgotten
 from app.core.identity import fingerprint8, outcome_id, packed_digest
+from app.core.in_force import InForce
+from app.core.in_force import State as PolicyState
 from app.core.judge import JUDGED, Judge
 from app.core.outcomes import Addendum, Outcomes
 from app.core.output import Output
-from app.core.policy import Policy
+from app.core.policy import Policies, Policy, PolicyError
 from app.core.records import Batch, Control, Record, control
 from app.core.run import (
     Closed,
@@ -41,7 +43,7 @@ from app.core.run import (
 from app.core.sequences import packed
 from app.core.shared import Shared
 
-VERSION: Final = 3
+VERSION: Final = 4
 #: Events of one run, at most: a run id that is used without end must not grow without end.
 MAX_EVENTS: Final = 10_000
 _NO_RESULT: Final = frozenset({"rejected", "failed", "timed_out"})
@@ -57,6 +59,7 @@ class _State(Struct):
     closed: dict[str, Closed]
     forgotten: list[bytes]
     gaps: dict[str, float]
+    policy: PolicyState
     counters: list[tuple[tuple[str, ...], int]]
 
 
@@ -67,18 +70,28 @@ class RunStage:
     ----------
     catalog
         What the deployment knows.
-    policy
-        The rules in force.
+    policies
+        The rules in force, and those that may follow.
     partitions
         How many partitions `samples` has.
+    exemptions_at
+        The time that exemptions go by, seconds since the epoch; that of the log without.
     """
 
     topics: Final = (JOBS, RESULTS)
 
-    def __init__(self, catalog: Catalog, policy: Policy, partitions: int) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        policies: Policies,
+        partitions: int,
+        *,
+        exemptions_at: Callable[[], float] | None = None,
+    ) -> None:
         self._catalog = catalog
         self._output = Output(partitions)
-        self._judge = Judge(catalog, policy, self._output)
+        self._in_force = InForce(policies, self._output, partitions, exemptions_at or (lambda: self.now))
+        self._judge = Judge(catalog, self._in_force, self._output)
         self._observer = results.Observer(catalog, self._output)
         self._shared = Shared()
         self.clocks = {topic: Clock() for topic in self.topics}
@@ -306,6 +319,13 @@ class RunStage:
             self._gaps[said.gap] = self.time
             while len(self._gaps) > _GAPS_KEPT:
                 del self._gaps[next(iter(self._gaps))]
+        elif said.policy is not None and topic == JOBS:
+            self._in_force.put(record, said.policy)
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self._in_force.policy
 
     @property
     def time(self) -> float:
@@ -325,6 +345,7 @@ class RunStage:
 
     def tick(self, now: float) -> None:
         """Close what is due at `now` (seconds watched) and forget what was closed long ago."""
+        self._in_force.tick(self.now)
         for second in sorted(second for second in self._due if second <= now):
             for run_id in sorted(set(self._due.pop(second))):  # an order that a restored stage has as well
                 run = self.runs.get(run_id)
@@ -398,6 +419,7 @@ class RunStage:
                 self.closed,
                 self._forgotten.snapshot(),
                 self._gaps,
+                self._in_force.snapshot(),
                 list(self.counters.items()),
             )
         )
@@ -411,6 +433,10 @@ class RunStage:
             If the snapshot is of a version this code does not read, or is damaged.
         """
         state = read_state(snapshot, _State, VERSION)
+        try:
+            self._in_force.restore(state.policy)
+        except PolicyError as error:
+            raise ValueError(f"the policy in the snapshot cannot be used: {error}") from error
         self.clocks, self.runs, self.closed, self._gaps = state.clocks, state.runs, state.closed, state.gaps
         self.counters.clear()
         self.counters.update(state.counters)

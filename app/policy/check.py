@@ -71,15 +71,16 @@ class Recording(Policy):
         return verdict
 
 
-def check(path: Path, policy: Policy, catalog: Catalog) -> list[Judged]:
-    """Judge what a file holds.
+def check(path: Path, policy: Policy, catalog: Catalog, now: float) -> list[Judged]:
+    """Judge what a file holds, with the exemptions that hold at `now` (seconds since the epoch).
 
     Raises
     ------
     SettingError
         If it cannot be read, holds what is neither manifest nor event, or nothing that could be judged.
     """
-    found = _manifest(path, policy) if path.suffix in {".yaml", ".yml", ".json"} else _recorded(path, policy, catalog)
+    manifest = path.suffix in {".yaml", ".yml", ".json"}
+    found = _manifest(path, policy, now) if manifest else _recorded(path, policy, catalog, now)
     if not found:
         raise SettingError(f"{path} holds nothing to judge", "name a manifest, or events in which a run is routed")
     return found
@@ -93,7 +94,7 @@ class _Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     routed: dict[str, Any] | None = None
 
 
-def _manifest(path: Path, policy: Policy) -> list[Judged]:
+def _manifest(path: Path, policy: Policy, now: float) -> list[Judged]:
     manifest = read(path, _Manifest)
     submitted = _event(path, "submitted", manifest.submitted, events.Submitted)
     recording = Recording(policy)
@@ -107,7 +108,7 @@ def _manifest(path: Path, policy: Policy) -> list[Judged]:
     name = submitted.workload or path.stem
     violations = [
         violation(breach, verdict, policy.revision, violation_id="", run_id=name, at="")
-        for verdict in map(recording.judge, asked)
+        for verdict in (policy.exempted(recording.judge(each), each, now) for each in asked)
         for breach in verdict.breaches
     ]
     return [Judged(name, str(path), line_of(path, "submitted") or 1, violations, recording.documents)]
@@ -138,9 +139,9 @@ class _Record(NamedTuple):
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
-def _recorded(path: Path, policy: Policy, catalog: Catalog) -> list[Judged]:
+def _recorded(path: Path, policy: Policy, catalog: Catalog, now: float) -> list[Judged]:
     recording = Recording(policy)
-    stage = RunStage(catalog, recording, 1)
+    stage = RunStage(catalog, recording, 1, exemptions_at=lambda: now)
     lines: dict[str, int] = {}
     found: dict[str, list[Violation]] = {}
     for outcomes in _applied(path, stage, lines):

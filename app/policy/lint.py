@@ -19,7 +19,7 @@ from app.core.facts import JUDGING, Document
 from app.core.policy import Pack, PolicyError
 from app.errors import SettingError
 from app.policy.evaluator import Evaluator
-from app.policy.pack import TEST_SUFFIX, declared_rule
+from app.policy.pack import TEST_SUFFIX, declared_rule, is_test
 
 #: Builtins that answer by something else than their arguments: time, chance, the world, the engine's surroundings.
 NONDETERMINISTIC: Final = ("time.now_ns", "rand.", "uuid.", "http.", "opa.", "net.lookup")
@@ -85,7 +85,7 @@ def lint(directory: Path, modules: Mapping[str, str], data: Mapping[str, Any]) -
     for name, path, source, tree in parsed:
         package = _path(tree["package"]["refr"]) or ""
         module = _Module(name, path, source, package, _imports(tree), tree["rules"], data, read)
-        checks = _CHECKS if not name.endswith(TEST_SUFFIX) else (_deterministic,)
+        checks = _CHECKS if not is_test(name) else (_deterministic,)
         for check in checks:
             findings += check(module)
     return sorted(findings, key=lambda each: (each.file, each.line, each.check))

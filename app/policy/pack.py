@@ -1,7 +1,7 @@
 """`policies/` as a rule pack: the rules with their METADATA, and the data they go by."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 
 from app.catalog import DEFAULT_DIRECTORY, CatalogFile
 from app.core.events import Probability, Sensitivity, Tier
+from app.core.exemptions import Exemption
 from app.core.facts import JUDGING, MATERIAL
 from app.core.policy import Mode, Pack, Policy, PolicyError, Rule, Severity
 from app.documents import line_of, parse, read, unusable
@@ -65,6 +66,7 @@ class _GovernanceFile(Struct, frozen=True, forbid_unknown_fields=True):
     calibration_hours: dict[Tier, Annotated[float, Meta(gt=0)]]
     modes: dict[Name, Mode]
     fail_open: tuple[Name, ...]
+    never_exempt: tuple[Name, ...]
 
 
 class _Custom(Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,8 +83,12 @@ class _Metadata(Struct, frozen=True):
     custom: _Custom
 
 
-def load_pack(directory: Path = DEFAULT_DIRECTORY) -> Pack:
-    """Read rules and data; nothing is compiled yet.
+class _ExemptionsFile(Struct, frozen=True, forbid_unknown_fields=True):
+    exemptions: tuple[Exemption, ...]
+
+
+def load_pack(directory: Path = DEFAULT_DIRECTORY, version: int = 0) -> Pack:
+    """Read rules, data and exemptions; nothing is compiled yet. `version` is that of the bundle to be made of it.
 
     Raises
     ------
@@ -95,15 +101,26 @@ def load_pack(directory: Path = DEFAULT_DIRECTORY) -> Pack:
     for name, source in modules.items():
         rule = declared_rule(directory / "rules" / name, source)
         if rule is not None:
-            rules[rule.name] = _in_force(rule, governance)
+            rules[rule.name] = in_force(rule, governance.modes, governance.fail_open)
     if not rules:
         raise unusable(directory / "rules", "*.rego", "there is no rule")
-    for key, named in (("modes", governance.modes), ("fail_open", governance.fail_open)):
-        for name in named:
+    for key in ("modes", "fail_open", "never_exempt"):
+        for name in getattr(governance, key):
             if name not in rules:
                 path = directory / "governance.yaml"
                 raise unusable(path, f"{key}.{name}", "there is no such rule", line=line_of(path, key, name))
-    return Pack(modules, rules, _data(directory, governance))
+    exemptions = _exemptions(directory / "exemptions.yaml", rules, governance)
+    return Pack(modules, rules, _data(directory, governance), version, exemptions)
+
+
+def load_tests(directory: Path = DEFAULT_DIRECTORY) -> dict[str, str]:
+    """The modules that test the rules, by file name."""
+    return {name: source for name, source in sources(directory, tests=True).items() if is_test(name)}
+
+
+def is_test(name: str) -> bool:
+    """Whether a module holds tests."""
+    return name.endswith(TEST_SUFFIX)
 
 
 def load_policy(directory: Path = DEFAULT_DIRECTORY) -> Policy:
@@ -131,7 +148,7 @@ def sources(directory: Path, *, tests: bool = False) -> dict[str, str]:
     """
     found = {}
     for path in sorted((directory / "rules").glob("*.rego")):
-        if path.name.endswith(TEST_SUFFIX) and not tests:
+        if is_test(path.name) and not tests:
             continue
         try:
             found[path.name] = path.read_bytes().decode()
@@ -174,10 +191,29 @@ def declared_rule(path: Path, source: str) -> Rule | None:
     )
 
 
-def _in_force(rule: Rule, governance: _GovernanceFile) -> Rule:
-    return msgspec.structs.replace(
-        rule, mode=governance.modes.get(rule.name, "enforce"), fail_open=rule.name in governance.fail_open
-    )
+def in_force(rule: Rule, modes: Mapping[str, Mode], fail_open: Collection[str]) -> Rule:
+    """A rule on the terms it is in force on: those that are not enforced, those admission may go on without."""
+    return msgspec.structs.replace(rule, mode=modes.get(rule.name, "enforce"), fail_open=rule.name in fail_open)
+
+
+def _exemptions(path: Path, rules: Mapping[str, Rule], governance: _GovernanceFile) -> tuple[Exemption, ...]:
+    if not path.exists():
+        return ()
+    exemptions = read(path, _ExemptionsFile).exemptions
+    names: set[str] = set()
+    for index, exemption in enumerate(exemptions):
+        wrong = exemption.wrong()
+        if exemption.id in names:
+            wrong = "id", "is there twice"
+        elif exemption.rule not in rules:
+            wrong = "rule", f"there is no rule {exemption.rule}"
+        elif exemption.rule in governance.never_exempt:
+            wrong = "rule", f"from {exemption.rule} nobody is exempted (never_exempt in governance.yaml)"
+        if wrong is not None:
+            line = line_of(path, "exemptions", index, wrong[0])
+            raise unusable(path, f"exemptions[{index}].{wrong[0]}", wrong[1], line=line)
+        names.add(exemption.id)
+    return exemptions
 
 
 def _data(directory: Path, governance: _GovernanceFile) -> Mapping[str, Any]:
@@ -185,7 +221,7 @@ def _data(directory: Path, governance: _GovernanceFile) -> Mapping[str, Any]:
     catalog = read(directory / "catalog.yaml", CatalogFile)
     endpoints = read(directory / "endpoints.yaml", _EndpointsFile)
     data: dict[str, Any] = msgspec.to_builtins(governance)
-    del data["modes"], data["fail_open"]
+    del data["modes"], data["fail_open"], data["never_exempt"]
     data["endpoints"] = msgspec.to_builtins(endpoints.endpoints)
     data["cost_centers"] = {name: {"run_usd": center.run_usd} for name, center in catalog.cost_centers.items()}
     data["workloads"] = {

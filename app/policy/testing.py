@@ -14,7 +14,6 @@ from msgspec import Struct, field
 from app.core.policy import Pack, PolicyError
 from app.policy import lint
 from app.policy.evaluator import Inline
-from app.policy.pack import TEST_SUFFIX
 
 #: The least share of a pack's lines that its tests must reach.
 LEAST_COVERAGE: Final = 0.95
@@ -158,8 +157,3 @@ class _Lines:
     def share(self) -> float:
         total = sum(map(len, self._all.values()))
         return sum(map(len, self._covered.values())) / total if total else 0.0
-
-
-def is_test(name: str) -> bool:
-    """Whether a module holds tests."""
-    return name.endswith(TEST_SUFFIX)

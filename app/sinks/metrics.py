@@ -46,6 +46,7 @@ def known_keys(catalog: Catalog, rules: Mapping[str, Any]) -> dict[str, set[Key]
         "rejected": {(reason.value,) for reason in Reason},
         "closed": {("complete",), ("incomplete",), ("abandoned",)},
         "violation": {(rule.name, rule.severity, rule.mode) for rule in rules.values()},
+        "policy": {("activated",), ("refused",)},
         "illegal": {()},
         "fallback": {()},
         "review": {()},

@@ -353,7 +353,7 @@ def test_a_decision_and_a_routing_before_the_submission_are_handed_on_in_its_pla
     assert packs[0].first <= unauthorized.offset < packs[0].next
     assert packs[0].first <= observation.offset < packs[0].next
     (violation,) = bench.violations
-    again = Bench(bench.stage._catalog, bench.stage._judge._policy)
+    again = Bench(bench.stage._catalog, bench.stage.policy)
     again.jobs(routed, decision, submitted)
     assert again.violations == [violation], "a violation keeps the place of its routing, however the log is cut"
 

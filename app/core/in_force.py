@@ -1,0 +1,149 @@
+"""The policy of one partition: which is in force, how another one takes its place, and which exemptions hold.
+
+A bundle comes in the log of the jobs, as a record of our own. So which policy judges an event is a function of the log,
+on whatever worker and however often it is read.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from msgspec import Struct, field
+
+from app.conventions import EXEMPTION_ALERT, POLICY_REFUSED_ALERT
+from app.core.decode import Reason
+from app.core.drift_alert import condition
+from app.core.evidence import instant
+from app.core.exemptions import Exemption
+from app.core.facts import Facts
+from app.core.identity import bucket, outcome_id
+from app.core.outcomes import Alert
+from app.core.output import Output
+from app.core.policy import Policies, Policy, PolicyError, Verdict
+from app.core.records import Record
+
+_ENDED: Final = "the rule is enforced again"
+
+
+class State(Struct, array_like=True):
+    """What is kept of it."""
+
+    bundle: bytes = b""
+    #: Since when a bundle that was refused is the last that came, seconds since the epoch.
+    refused_at: float | None = None
+    #: The exemptions whose alert is firing.
+    reported: dict[str, Exemption] = field(default_factory=dict)
+
+
+class InForce:
+    """What a partition is judged by.
+
+    Parameters
+    ----------
+    policies
+        Where policies come from.
+    output
+        Where what is to be said goes.
+    partitions
+        How many there are: each exemption is reported by one of them.
+    clock
+        What the logs have reached, seconds since the epoch; 0 before the first heartbeats.
+    """
+
+    def __init__(self, policies: Policies, output: Output, partitions: int, clock: Callable[[], float]) -> None:
+        self.policy: Policy = policies.current
+        self._policies = policies
+        self._output = output
+        self._partitions = partitions
+        self._clock = clock
+        self._refused_at: float | None = None
+        self._reported: dict[str, Exemption] = {}
+
+    def judge(self, asked: Facts) -> Verdict:
+        """The verdict, with the exemptions that hold now."""
+        return self.policy.exempted(self.policy.judge(asked), asked, self._clock())
+
+    def put(self, record: Record, bundle: bytes) -> None:
+        """Put a bundle in force; one that cannot be trusted, used or is older changes nothing, and that is said."""
+        at = record.timestamp / 1000
+        try:
+            policy = self._policies.load(bundle)
+            if policy.digest == self.policy.digest:
+                return  # every worker that sees it is not in force yet puts it into the log
+            policy.follows(self.policy)
+        except PolicyError as error:
+            self._output.reject(record, Reason.POLICY_REFUSED, str(error))
+            self._output.counters["policy", "refused"] += 1
+            if self._refused_at is None:
+                self._refused_at = at
+                self._say_refused("firing", at, f"a policy bundle in the log was refused: {error}")
+            return
+        self.policy = policy
+        self._output.counters["policy", "activated"] += 1
+        if self._refused_at is not None:
+            self._refused_at = None
+            self._say_refused("resolved", at, f"bundle {policy.pack.version} is in force")
+
+    def tick(self, now: float) -> None:
+        """Say which exemptions hold, and which have come to their end."""
+        holding = {exemption.id: exemption for exemption in self.policy.pack.exemptions if exemption.holds(now)}
+        for name, exemption in holding.items():
+            if name not in self._reported and bucket(name, self._partitions) == self._output.batch.partition:
+                self._reported[name] = exemption
+                self._say_exemption(exemption, "firing", now, f"until {instant(exemption.expires.timestamp())}")
+        for name, exemption in list(self._reported.items()):
+            if holding.get(name) != exemption:
+                del self._reported[name]
+                why = "expired" if now >= exemption.expires.timestamp() else "was withdrawn or changed"
+                self._say_exemption(exemption, "resolved", now, f"{why}; {_ENDED}")
+
+    def _say_refused(self, status: str, at: float, text: str) -> None:
+        labels = {"source": f"{self._output.batch.topic}/{self._output.batch.partition}"}
+        self._output.outcomes.alerts.append(refused(labels, status, at, text))
+
+    def _say_exemption(self, exemption: Exemption, status: str, at: float, text: str) -> None:
+        labels = {"exemption": exemption.id, "rule": exemption.rule, "owner": exemption.owner}
+        granted = instant(exemption.granted.timestamp())
+        self._output.outcomes.alerts.append(
+            Alert(
+                alert_id=outcome_id("alert", EXEMPTION_ALERT, exemption.id, granted, status, text),
+                fingerprint=condition(EXEMPTION_ALERT, labels),
+                name=EXEMPTION_ALERT,
+                severity="info",
+                status=status,
+                at=instant(at),
+                labels=labels,
+                summary=f"exemption {exemption.id} from {exemption.rule}: {text}",
+                figures={},
+                notes={"reason": exemption.reason, "approved_by": exemption.approved_by} | {**exemption.scope},
+            )
+        )
+
+    def snapshot(self) -> State:
+        """The state."""
+        return State(self.policy.bundle, self._refused_at, self._reported)
+
+    def restore(self, state: State) -> None:
+        """Continue from a state.
+
+        Raises
+        ------
+        PolicyError
+            If the bundle in it cannot be used.
+        """
+        self.policy = self._policies.restore(state.bundle)
+        self._refused_at, self._reported = state.refused_at, state.reported
+
+
+def refused(labels: dict[str, str], status: str, at: float, text: str) -> Alert:
+    """The alert that a policy bundle was refused, or the end of it; `labels` say where the bundle came from."""
+    return Alert(
+        alert_id=outcome_id("alert", POLICY_REFUSED_ALERT, *labels.values(), status, f"{at:.3f}"),
+        fingerprint=condition(POLICY_REFUSED_ALERT, labels),
+        name=POLICY_REFUSED_ALERT,
+        severity="page",
+        status=status,
+        at=instant(at),
+        labels=labels,
+        summary=text,
+        figures={},
+    )

@@ -1,0 +1,101 @@
+"""The policies that this process has verified, ready to judge."""
+
+import asyncio
+from collections.abc import Collection
+from hashlib import sha256
+from typing import Final
+
+from app.core.policy import NONE, Policy, PolicyError
+from app.policy import bundle as bundles
+from app.policy.evaluator import Evaluator
+from app.policy.trial import passed
+
+#: Refusals that are remembered, so that the same bundle is looked at once however many partitions it is put into.
+_MOST_REFUSED: Final = 64
+
+
+class Bundles:
+    """Policies that come in signed bundles (`app.core.policy.Policies`).
+
+    Parameters
+    ----------
+    keys
+        Whose signature is trusted.
+    """
+
+    def __init__(self, keys: bundles.Keys) -> None:
+        #: What a partition begins with: the first that was verified; until then, what denies everything.
+        self.current = NONE
+        self._keys = keys
+        self._ready: dict[bytes, Policy] = {}
+        self._refused: dict[bytes, str] = {}
+        self._lock = asyncio.Lock()
+
+    async def prepare(self, bundle: bytes) -> None:
+        """Verify a bundle away from the event loop, so that `load` need not."""
+        async with self._lock:
+            name = sha256(bundle).digest()
+            if name not in self._ready and name not in self._refused:
+                await asyncio.to_thread(self._verify, name, bundle)
+
+    def load(self, bundle: bytes) -> Policy:
+        """The policy of a bundle: signed by a trusted key, whole, and passing its own tests.
+
+        Raises
+        ------
+        PolicyError
+            If it is not.
+        """
+        name = sha256(bundle).digest()
+        if name not in self._ready and name not in self._refused:
+            self._verify(name, bundle)
+        if name in self._refused:
+            raise PolicyError(self._refused[name])
+        return self._ready[name]
+
+    def restore(self, bundle: bytes) -> Policy:
+        """The policy of a bundle that was verified when it was put in force; `current` if there was none.
+
+        Raises
+        ------
+        PolicyError
+            If it cannot be used.
+        """
+        if not bundle:
+            return self.current
+        name = sha256(bundle).digest()
+        if name not in self._ready:
+            self._ready[name] = _policy(bundles.reopen(bundle), bundle)
+        return self._ready[name]
+
+    def keep(self, used: Collection[Policy]) -> None:
+        """End the engines of all others."""
+        for name, policy in list(self._ready.items()):
+            if policy not in used and policy is not self.current:
+                del self._ready[name]
+                _end(policy)
+
+    def close(self) -> None:
+        """End all engines."""
+        for policy in self._ready.values():
+            _end(policy)
+        self._ready.clear()
+
+    def _verify(self, name: bytes, bundle: bytes) -> None:
+        try:
+            opened = bundles.read(bundle, self._keys)
+            passed(opened)
+            self._ready[name] = _policy(opened, bundle)
+        except PolicyError as error:
+            self._refused[name] = " ".join(str(error).split())
+            while len(self._refused) > _MOST_REFUSED:
+                del self._refused[next(iter(self._refused))]
+
+
+def _policy(opened: bundles.Bundle, bundle: bytes) -> Policy:
+    return Policy(opened.pack, Evaluator(opened.pack.modules, opened.pack.data), bundle)
+
+
+def _end(policy: Policy) -> None:
+    if isinstance(policy.evaluate, Evaluator):
+        policy.evaluate.close()
