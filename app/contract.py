@@ -6,10 +6,20 @@ from typing import Any, Final
 
 import msgspec
 
-from app.conventions import ALERTS, DEAD_LETTER, DIRECTIVES, EVIDENCE, JOBS, RESULTS, TOPIC_PREFIX, VIOLATIONS
+from app.conventions import (
+    ALERTS,
+    DEAD_LETTER,
+    DECISIONS,
+    DIRECTIVES,
+    EVIDENCE,
+    JOBS,
+    RESULTS,
+    TOPIC_PREFIX,
+    VIOLATIONS,
+)
 from app.core.events import AnyJobEvent, Result
 from app.core.facts import Document
-from app.core.outcomes import Addendum, Alert, Directive, Evidence, Violation
+from app.core.outcomes import Addendum, Alert, DecisionRecord, Directive, Evidence, Violation
 
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -18,6 +28,12 @@ CHANNELS: Final[dict[str, tuple[Any, str, str, str]]] = {
     JOBS: (AnyJobEvent, "run_id", "Steps in the life of runs; `type` is the tag.", "receive"),
     RESULTS: (Result, "run_id", "What devices and simulators returned.", "receive"),
     VIOLATIONS: (Violation, "run_id", "One record per policy violation.", "send"),
+    DECISIONS: (
+        DecisionRecord,
+        "run_id",
+        "What the policy was asked and said; in the stream, where it found something.",
+        "send",
+    ),
     EVIDENCE: (Evidence | Addendum, "run_id", "One record per closed run, and one per event that came after.", "send"),
     DIRECTIVES: (Directive, "directive/target", "What schedulers must do now, until it expires.", "send"),
     ALERTS: (Alert, "fingerprint", "Alerts that the processor raised.", "send"),

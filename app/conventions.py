@@ -9,6 +9,7 @@ RESULTS: Final = "results"
 SAMPLES: Final = "samples"
 CHECKPOINTS: Final = "checkpoints"
 VIOLATIONS: Final = "violations"
+DECISIONS: Final = "decisions"
 EVIDENCE: Final = "evidence"
 ALERTS: Final = "alerts"
 DIRECTIVES: Final = "directives"
@@ -16,7 +17,18 @@ DEAD_LETTER: Final = "dead-letter"
 
 #: Topics that carry the partition count of the whole deployment. Inputs and what is derived from them share one
 #: count, so that partition p of one is partition p of all (see `docs/architecture.md`, "Partitions").
-TOPICS: Final = (JOBS, RESULTS, SAMPLES, CHECKPOINTS, VIOLATIONS, EVIDENCE, ALERTS, DIRECTIVES, DEAD_LETTER)
+TOPICS: Final = (
+    JOBS,
+    RESULTS,
+    SAMPLES,
+    CHECKPOINTS,
+    VIOLATIONS,
+    DECISIONS,
+    EVIDENCE,
+    ALERTS,
+    DIRECTIVES,
+    DEAD_LETTER,
+)
 
 #: Records with these headers are our own and no events (`app.core.records.control`): one moves the clock of its
 #: partition, one tells the runs that events of the producer it names were lost, one asks for a new baseline, one puts

@@ -14,6 +14,7 @@ T = TypeVar("T")
 #: No file that people write is larger; aliases in YAML can make a small one grow without end.
 _MOST_BYTES: Final = 4 * 1024 * 1024
 _MOST_NODES: Final = 200_000
+_PLACE: Final = re.compile(r"`\$([^`]*)`$")
 _STEP: Final = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 
 Keys = tuple[str | int, ...]
@@ -97,13 +98,7 @@ def _culprit(document: Any, kind: Any) -> Keys:
 
     msgspec says `[...]` for any key of a mapping; which one it is shows when the others are left out.
     """
-    try:
-        msgspec.convert(document, kind)
-    except msgspec.ValidationError as error:
-        _, _, place = str(error).partition(" - at `$")
-    else:
-        return ()
-    steps = [found[1] or found[2] for found in _STEP.finditer(place.rstrip("`"))]
+    steps = _steps(document, kind)
     keys: list[str | int] = []
     here = document
     for index, step in enumerate(steps):
@@ -127,12 +122,17 @@ def _culprit(document: Any, kind: Any) -> Keys:
 
 def _still(document: Any, kind: Any, keys: Keys, key: Any, steps: list[str]) -> bool:
     """Whether the error stays when of the mapping at `keys` only `key` is left."""
+    return _steps(_only(document, keys, key), kind)[: len(steps)] == steps
+
+
+def _steps(document: Any, kind: Any) -> list[str]:
+    """The way msgspec says to what is wrong; `...` stands for any key. Nothing if nothing is wrong."""
     try:
-        msgspec.convert(_only(document, keys, key), kind)
+        msgspec.convert(document, kind)
     except msgspec.ValidationError as error:
-        found = [each[1] or each[2] for each in _STEP.finditer(str(error).partition(" - at `$")[2].rstrip("`"))]
-        return found[: len(steps)] == steps
-    return False
+        place = _PLACE.search(str(error))
+        return [found[1] or found[2] for found in _STEP.finditer(place[1])] if place is not None else []
+    return []
 
 
 def _only(document: Any, keys: Keys, key: Any) -> Any:

@@ -22,7 +22,7 @@ _FORMATS: Final = ("human", "json", "junit", "sarif")
 def add_commands(commands: Any) -> None:
     """The commands of the gate, below `qethics policy`."""
     gate = commands.add_parser(
-        "policy", help="the policy gate: lint, test, check, explain, diff, build, verify"
+        "policy", help="the policy gate: lint, test, check, explain, diff, build, verify, replay"
     ).add_subparsers(required=True, metavar="WHAT")
     _command(gate, "lint", _lint, "what is wrong with rules although they parse")
     tests = _command(gate, "test", _test, "run the tests beside the rules, with coverage")
@@ -42,6 +42,10 @@ def add_commands(commands: Any) -> None:
     verified = _command(gate, "verify", _verify, "check a bundle as a worker does", directory=False)
     verified.add_argument("bundle", type=Path, help="the bundle")
     verified.add_argument("--keys", type=Path, required=True, metavar="PEM", help="public keys that are trusted")
+    replayed = _command(gate, "replay", _replay, "decide recorded decisions again, and compare the bytes")
+    replayed.add_argument("file", type=Path, help="decision records, JSON lines")
+    replayed.add_argument("--bundle", type=Path, help="the bundle that decided them, instead of a directory")
+    replayed.add_argument("--keys", type=Path, metavar="PEM", help="public keys that are trusted")
     changed = _command(gate, "diff", _diff, "which recorded runs change their verdict", directory=False)
     changed.add_argument("old", type=Path, help="a policies directory")
     changed.add_argument("new", type=Path, help="another")
@@ -181,6 +185,56 @@ def _version(text: str) -> int:
     if not 1 <= value < 2**53:
         raise ValueError(text)
     return value
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from app.core.decisions import replayed
+    from app.core.policy import PolicyError
+
+    policy = _decided_by(options)
+    same, different = 0, []
+    try:
+        with options.file.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                written = line.rstrip(b"\n")
+                try:
+                    why = None if replayed(written, policy) == written else "decided differently"
+                except PolicyError as error:
+                    why = str(error)
+                if why is None:
+                    same += 1
+                else:
+                    different.append({"line": number, "why": why})
+    except OSError as error:
+        raise SettingError(f"{options.file}: {error.strerror}", "name a file of decision records") from error
+    if not same and not different:
+        raise SettingError(f"{options.file} holds no decision record", "name one that does")
+    if options.json:
+        print(json.dumps({"revision": policy.revision, "identical": same, "different": different}))
+    else:
+        for each in different:
+            print(f"{options.file}:{each['line']}: {each['why']}")
+        print(f"{same} identical, {len(different)} not, by revision {policy.revision}")
+    return EXIT_FAILED if different else 0
+
+
+def _decided_by(options: argparse.Namespace) -> "Policy":
+    from app.core.policy import Policy
+    from app.policy import bundle
+    from app.policy.evaluator import LABELS, Inline
+    from app.policy.pack import load_policy
+
+    if (options.bundle is None) != (options.keys is None):
+        raise SettingError("of --bundle and --keys only one is given", "give both, or neither")
+    if options.bundle is None:
+        return load_policy(_directory(options))
+    try:
+        opened = bundle.read(options.bundle.read_bytes(), bundle.read_keys(options.keys))
+    except OSError as error:
+        raise SettingError(f"{options.bundle}: {error.strerror}", "name a bundle") from error
+    except bundle.BundleError as error:
+        raise SettingError(f"{options.bundle}: {error}", "name the bundle that decided") from error
+    return Policy(opened.pack, Inline(opened.pack.modules, opened.pack.data), labels=LABELS)
 
 
 def _judged(files: list[Path], policies: Path) -> "tuple[list[Judged], Policy]":

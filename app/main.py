@@ -8,35 +8,43 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterable
-from contextlib import AsyncExitStack, closing
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import AsyncExitStack, closing, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import web
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaError
 from faust.types import TP
 from prometheus_client import CollectorRegistry
 
 from app import kafka
 from app.catalog import load_catalog
-from app.conventions import CHECKPOINTS, HEARTBEAT_HEADER
+from app.conventions import CHECKPOINTS, HEARTBEAT_HEADER, JOBS, POLICY_HEADER
 from app.core.catalog import Catalog
+from app.core.identity import bucket
+from app.core.outcomes import Alert, Outcomes
 from app.core.policy import Policy
+from app.core.records import control
 from app.core.runs import RunStage
 from app.core.sli import SLIS
 from app.core.streams import StreamStage
 from app.errors import EnvironmentFault
-from app.policy.evaluator import Evaluator
+from app.policy.bundle import read_keys
+from app.policy.bundles import Bundles
+from app.policy.evaluator import LABELS, Evaluator
 from app.policy.pack import load_pack
+from app.policy.watch import Source, Watch
 from app.settings import Settings
-from app.sinks import alerts, dead_letter, directives, evidence, gaps, samples, violations
+from app.sinks import alerts, dead_letter, decisions, directives, evidence, gaps, samples, violations
 from app.sinks.metrics import StageCollector
+from app.sinks.policy_metrics import PolicyCollector
 from app.sinks.topic import BATCH_BYTES, Publisher
 from app.stream import agents
 from app.stream.checkpoint import CheckpointStore
-from app.stream.protocol import Kind
+from app.stream.protocol import Batch, Kind
 from app.stream.shell import Shell, fail_stop
 from app.web.server import application
 from app.web.status import status
@@ -51,22 +59,40 @@ _GC_THRESHOLDS: Final = (100_000, 20, 20)
 _STOP_SECONDS: Final = 10.0
 
 #: The sinks that write to topics, in the order they are written. To add one: its file, and its name here.
-SINKS: Final = (dead_letter.SINK, samples.SINK, violations.SINK, evidence.SINK, alerts.SINK, directives.SINK, gaps.SINK)
+SINKS: Final = (
+    dead_letter.SINK,
+    samples.SINK,
+    violations.SINK,
+    decisions.SINK,
+    evidence.SINK,
+    alerts.SINK,
+    directives.SINK,
+    gaps.SINK,
+)
 
 
-def kinds(catalog: Catalog, policy: Policy, partitions: int) -> tuple[Kind, ...]:
+def kinds(catalog: Catalog, policies: Policy | Bundles, partitions: int) -> tuple[Kind, ...]:
     """The stages there are. To add one: its file, and its line here."""
+
+    async def prepare(batch: Batch) -> None:
+        """Verify bundles before their place in the log is reached: that takes a second, and nothing else may wait."""
+        for record in batch.records:
+            if record.headers and isinstance(policies, Bundles):
+                said = control(record)
+                if said is not None and said.policy is not None:
+                    await policies.prepare(said.policy)
+
     return (
-        Kind("runs", RunStage.topics, lambda partition: RunStage(catalog, policy, partitions)),
+        Kind("runs", RunStage.topics, lambda partition: RunStage(catalog, policies, partitions), prepare),
         Kind("streams", StreamStage.topics, lambda partition: StreamStage(catalog, partitions)),
     )
 
 
-def build_info(policy: Policy) -> dict[str, str]:
+def build_info() -> dict[str, str]:
     """What identifies this build."""
     names = {"qethics": "version", "faust-streaming": "faust", "aiokafka": "aiokafka"}
     found = {label: version(package) for package, label in names.items()}
-    return {**found, "python": platform.python_version(), "policy_revision": policy.revision}
+    return {**found, "python": platform.python_version()}
 
 
 def run_worker(settings: Settings) -> None:
@@ -78,23 +104,41 @@ def run_worker(settings: Settings) -> None:
         If it cannot begin; the error says why and what to do.
     """
     _quiet_libraries(settings.log_level)
-    catalog, pack = load_catalog(settings.policies), load_pack(settings.policies)
+    catalog = load_catalog(settings.policies)
     directory = _own_directory(settings)
     gc.set_threshold(*_GC_THRESHOLDS)
     gc.freeze()  # what is there from the start stays; it need not be looked through again
-    with _bound(settings.web_host, settings.web_port) as listener, closing(Evaluator.of(pack)) as evaluate:
-        asyncio.run(_Worker(settings, catalog, Policy(pack, evaluate), directory, listener).run())
+    with _bound(settings.web_host, settings.web_port) as listener, _policies(settings) as policies:
+        asyncio.run(_Worker(settings, catalog, policies, directory, listener).run())
+
+
+@contextmanager
+def _policies(settings: Settings) -> Iterator[Policy | Bundles]:
+    """The rules of the directory, or those that come in signed bundles."""
+    if settings.policy_keys is None:
+        pack = load_pack(settings.policies)
+        with closing(Evaluator.of(pack)) as evaluate:
+            yield Policy(pack, evaluate, labels=LABELS)
+    else:
+        with closing(Bundles(read_keys(settings.policy_keys))) as bundles:
+            yield bundles
 
 
 class _Worker:
     """One worker process: what it holds, in the order it is started."""
 
     def __init__(
-        self, settings: Settings, catalog: Catalog, policy: Policy, directory: Path, listener: socket.socket
+        self,
+        settings: Settings,
+        catalog: Catalog,
+        policies: Policy | Bundles,
+        directory: Path,
+        listener: socket.socket,
     ) -> None:
         self._settings = settings
         self._catalog = catalog
-        self._policy = policy
+        self._policies = policies
+        self._watch: Watch | None = None
         self._directory = directory
         self._listener = listener
         self._stop = asyncio.Event()
@@ -115,6 +159,7 @@ class _Worker:
             stack.push_async_callback(reader.stop)
             publisher = Publisher(producer, SINKS, settings.topic)
             shell = self._shell(publisher, producer, reader)
+            await self._go_by_bundle(shell, publisher, producer)
             self._app = app = agents.build(
                 group=settings.group,
                 bootstrap=settings.bootstrap,
@@ -133,6 +178,7 @@ class _Worker:
                 self._task(shell.run_checkpoints()),
                 self._task(shell.run_heartbeats()),
                 self._task(shell.run_watchdog(lambda: sum(self._lag().values()))),
+                self._task(self._run_watch()),
             ]
             await self._until_told(app)
             began = time.monotonic()
@@ -183,7 +229,7 @@ class _Worker:
 
         return Shell(
             deployment=settings.group,
-            kinds=kinds(self._catalog, self._policy, settings.partitions),
+            kinds=kinds(self._catalog, self._policies, settings.partitions),
             sinks=publisher,
             store=CheckpointStore(producer, reader, settings.topic(CHECKPOINTS)),
             commit=commit,
@@ -205,6 +251,41 @@ class _Worker:
             stall_seconds=settings.stall_seconds,
         )
 
+    async def _go_by_bundle(self, shell: Shell, publisher: Publisher, producer: AIOKafkaProducer) -> None:
+        """Verify the bundle that is to be in force, where there is to be one, and have it watched."""
+        settings, bundles = self._settings, self._policies
+        if settings.policy_bundle is None or not isinstance(bundles, Bundles):
+            log.warning("the rules are those of %s, unsigned; set QETHICS_POLICY_BUNDLE", settings.policies)
+            return
+
+        def in_force() -> dict[int, Policy]:
+            units = [(unit.partition, unit.stage) for unit in shell.units.values()]
+            return {partition: stage.policy for partition, stage in units if isinstance(stage, RunStage)}
+
+        async def activate(partition: int, bundle: bytes) -> None:
+            headers = [(POLICY_HEADER, b"1")]
+            await producer.send_and_wait(settings.topic(JOBS), bundle, partition=partition, headers=headers)
+
+        async def tell(alert: Alert) -> None:
+            log.warning("%s: %s", alert.name, alert.summary)
+            await publisher.write(bucket(alert.fingerprint, settings.partitions), Outcomes(alerts=[alert]))
+
+        worker = f"{socket.gethostname()}:{self._listener.getsockname()[1]}"
+        source = Source(settings.policy_bundle, bundles)
+        self._watch = Watch(source, bundles, worker, in_force=in_force, activate=activate, tell=tell)
+        await source.look()
+        if source.refused is not None:
+            log.error("%s is refused, and what no policy judges is denied: %s", source.path, source.refused)
+
+    async def _run_watch(self) -> None:
+        """Look at the source of the policy now and then, without end."""
+        while self._watch is not None:
+            try:
+                await self._watch.step(time.time())
+            except KafkaError as error:
+                log.warning("the policy could not be looked after: %s", error)
+            await asyncio.sleep(self._settings.policy_seconds)
+
     def _lag(self) -> dict[tuple[str, int], int]:
         """Records of each (topic, partition) that we hold and have not applied."""
         consumer = self._app.consumer
@@ -217,9 +298,10 @@ class _Worker:
 
     async def _serve(self, shell: Shell, publisher: Publisher) -> Callable[[], Any]:
         """Start the pages; returns what stops them."""
-        build = build_info(self._policy)
+        build = build_info()
         registry = CollectorRegistry()
-        registry.register(StageCollector(shell, publisher, self._lag, self._catalog, self._policy.rules, build))
+        registry.register(StageCollector(shell, publisher, self._lag, self._catalog, build))
+        registry.register(PolicyCollector(shell, self._watch))
         names = {sli.id: sli.text for sli in SLIS}
         pages = application(registry, lambda: status(shell, self._lag(), build), lambda: names)
         runner = web.AppRunner(pages, access_log=None)

@@ -59,6 +59,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     data_directory: Path = Path("var")
     #: The directory of catalog, rules and the rest of what people decide.
     policies: Path = DEFAULT_DIRECTORY
+    #: The signed bundle of rules that is to be in force, and the public keys it must be signed by. Without them the
+    #: rules are those of `policies`, as they were at the start.
+    policy_bundle: Path | None = None
+    policy_keys: Path | None = None
+    #: Time between two looks at the bundle.
+    policy_seconds: Annotated[float, Meta(gt=0, le=30)] = 2.0
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     def topic(self, name: str) -> str:
@@ -144,6 +150,11 @@ def _check(settings: Settings) -> None:
         path = getattr(settings, name)
         if path is not None and not path.is_file():
             raise SettingError(f"{PREFIX}{name.upper()}: there is no file {path}", "name an existing file")
+    if (settings.policy_bundle is None) != (settings.policy_keys is None):
+        raise SettingError(
+            f"of {PREFIX}POLICY_BUNDLE and {PREFIX}POLICY_KEYS only one is set",
+            "set both, or neither to go by the rules in QETHICS_POLICIES",
+        )
     if settings.session_timeout_seconds > settings.request_timeout_seconds:
         raise SettingError(
             f"{PREFIX}SESSION_TIMEOUT_SECONDS is above {PREFIX}REQUEST_TIMEOUT_SECONDS",

@@ -1,11 +1,9 @@
 """Exemptions: a rule that is broken with leave, for a while. They are part of a bundle, so of what is signed."""
 
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
-
-from app.core.facts import Facts
 
 MOST_DAYS: Final = 90
 
@@ -56,9 +54,9 @@ class Exemption(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Whether it is in force at `now`, seconds since the epoch."""
         return self.granted.timestamp() <= now < self.expires.timestamp()
 
-    def covers(self, facts: Facts) -> bool:
-        """Whether it is for what is judged."""
-        parts: dict[str, Any] = {"run": facts.declared, "routing": facts.routing}
+    def covers(self, run: object, routing: object) -> bool:
+        """Whether it is for a run and routing; either may be None."""
+        parts = {"run": run, "routing": routing}
         return all(
             getattr(parts[part], name, None) == value
             for (part, _, name), value in ((fact.partition("."), value) for fact, value in self.scope.items())

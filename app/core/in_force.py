@@ -60,7 +60,12 @@ class InForce:
 
     def judge(self, asked: Facts) -> Verdict:
         """The verdict, with the exemptions that hold now."""
-        return self.policy.exempted(self.policy.judge(asked), asked, self._clock())
+        return self.policy.exempted(self.policy.judge(asked), asked.declared, asked.routing, self.now)
+
+    @property
+    def now(self) -> float:
+        """What exemptions go by, and what decision records are dated with; seconds since the epoch."""
+        return self._clock()
 
     def put(self, record: Record, bundle: bytes) -> None:
         """Put a bundle in force; one that cannot be trusted, used or is older changes nothing, and that is said."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from app.conventions import JOBS
-from app.core import events, evidence, facts, ledger
+from app.core import decisions, events, evidence, facts, ledger
 from app.core.catalog import ANY, UNKNOWN, Catalog
 from app.core.facts import DecisionFacts, Facts
 from app.core.identity import outcome_id
@@ -58,7 +58,7 @@ class Judge:
         found = facts.clear(event)
         if found:
             asked = Facts((facts.TEXT,), clear=found)
-            self._judged(asked, subject, event.run_id, event.at.timestamp(), offset)
+            self._judged(asked, subject, event.run_id, event.at.timestamp(), offset, event.producer)
 
     def ended(self, run_id: str, run: Run, path: list[tuple[str, float]]) -> None:
         """Judge how a run ended, by its steps; what went on without being routed is judged as a run as well."""
@@ -71,12 +71,12 @@ class Judge:
             outcome=facts.outcome(run, path),
         )
         at = path[-1][1] if path else run.decision.at if run.decision is not None else 0.0
-        self._judged(asked, run, run_id, at, None)
+        self._judged(asked, run, run_id, at, None, None)
 
     def _routing(self, event: events.Routed, subject: Subject, offset: int, place: int) -> None:
         judging = (facts.ROUTING,) if subject.ruled else (facts.RUN, facts.ROUTING)
         asked = Facts(judging, subject.declared, subject.derived, Routing(*routing_values(event)))
-        verdict = self._judged(asked, subject, event.run_id, event.at.timestamp(), offset)
+        verdict = self._judged(asked, subject, event.run_id, event.at.timestamp(), offset, event.producer)
         broken = next((breach for breach in verdict.breaches if breach.rule.name == ROUTING_RULE), None)
         provider = self._catalog.provider(event.provider)
         self._counters.judge("M6", broken is None or broken.exemption is not None, provider)
@@ -86,8 +86,10 @@ class Judge:
             handed_on = Unauthorized(place, at, event.run_id, provider, endpoint, broken.reason)
             self._output.pack(endpoint).unauthorized.append(handed_on)
 
-    def _judged(self, asked: Facts, subject: Subject, run_id: str, at: float, offset: int | None) -> Verdict:
-        """Judge facts about a run and write down what follows; `offset` is None for how it ended."""
+    def _judged(
+        self, asked: Facts, subject: Subject, run_id: str, at: float, offset: int | None, producer: str | None
+    ) -> Verdict:
+        """Judge facts about a run and write down what follows; how it ended has no `offset` and no `producer`."""
         verdict = self._in_force.judge(asked)
         subject.ruled = subject.ruled or facts.RUN in asked.judging
         if not subject.judged:
@@ -98,6 +100,8 @@ class Judge:
             self._counters["bad", "M5"] += 1
         # Job events alone are judged, if need be at a tick that came with the other topic.
         cause = (run_id,) if offset is None else (JOBS, self._output.batch.partition, offset)
+        if verdict.breaches:
+            self._record(asked, verdict, subject, run_id, cause, producer)
         for breach in verdict.breaches:
             rule = breach.rule
             self._counters["violation", rule.name, rule.severity, mode(breach)] += 1
@@ -107,6 +111,28 @@ class Judge:
             )
         return verdict
 
+    def _record(
+        self,
+        asked: Facts,
+        verdict: Verdict,
+        subject: Subject,
+        run_id: str,
+        cause: tuple[object, ...],
+        producer: str | None,
+    ) -> None:
+        self._output.outcomes.decisions.append(
+            decisions.record(
+                asked,
+                verdict,
+                self._in_force.policy,
+                decision_id=outcome_id("decision", *cause, *asked.judging),
+                run_id=run_id,
+                at=self._in_force.now,
+                trace_id=subject.trace_id if type(subject) is Run else None,
+                requested_by=producer,
+            )
+        )
+
     def _decision(self, event: events.DecisionMade, subject: Subject, offset: int, place: int) -> None:
         declared = subject.declared
         floor = self._catalog.floor(declared.workload if declared else None)
@@ -114,7 +140,7 @@ class Judge:
         self._counters.judge("M3", explained, (declared.tier if declared else None) or UNKNOWN)
         made = DecisionFacts(explained, event.acted_on)
         asked = Facts((facts.DECISION,), declared, subject.derived, decision=made)
-        self._judged(asked, subject, event.run_id, event.at.timestamp(), offset)
+        self._judged(asked, subject, event.run_id, event.at.timestamp(), offset, event.producer)
         if declared is None:
             return  # judged by a tick, whose place against the other topic is not fixed
         workload = self._catalog.workloads.get(declared.workload or "")

@@ -1,6 +1,6 @@
 """What a stage concludes, as values. Sinks write them down; nothing here knows where."""
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from msgspec import Raw, Struct, field
 
@@ -37,6 +37,61 @@ class Violation(Struct, frozen=True, gc=False, kw_only=True):
     input_digest: str
     at: str
     exemption: str | None = None
+
+
+#: `fallback_classical` is given at admission alone.
+Answer = Literal["allow", "deny", "fallback_classical"]
+
+
+class BundleName(Struct, frozen=True, gc=False):
+    """Which rules decided."""
+
+    revision: str
+    digest: str
+    version: int
+
+
+class Denied(Struct, frozen=True, gc=False):
+    """A rule that was broken, and why."""
+
+    rule: str
+    reason: str
+
+
+class Result(Struct, frozen=True, gc=False):
+    """What the rules said, before exemptions and modes."""
+
+    allow: bool
+    violations: tuple[Denied, ...]
+
+
+class DecisionRecord(Struct, frozen=True, gc=False, kw_only=True):
+    """A decision that was asked for at admission, or in the stream with something found."""
+
+    decision_id: str
+    run_id: str
+    #: Of the request, at admission.
+    req_id: str | None = None
+    trace_id: str | None = None
+    #: When it was decided: in the stream by the clock of its logs.
+    timestamp: str
+    requested_by: str | None = None
+    labels: dict[str, str]
+    bundles: dict[str, BundleName]
+    path: str = "qethics/decision"
+    input: Raw
+    #: SHA-256 of `input` as it stands here.
+    input_digest: str
+    result: Result
+    #: JSON pointers to what was masked before the rules saw it.
+    masked: tuple[str, ...] = ()
+    #: Exemptions that were applied, by id.
+    exemptions: tuple[str, ...] = ()
+    answer: Answer
+    #: What led to the answer beside the rules: active directives, as directive/target.
+    directives: tuple[str, ...] = ()
+    #: Rules that gave no answer and that admission went on without.
+    failed_open: tuple[str, ...] = ()
 
 
 class Evidence(Struct, frozen=True, gc=False, kw_only=True, tag_field="kind", tag="run"):
@@ -174,6 +229,7 @@ class Outcomes(Struct):
 
     dead_letters: list[DeadLetter] = field(default_factory=list)
     violations: list[Violation] = field(default_factory=list)
+    decisions: list[DecisionRecord] = field(default_factory=list)
     evidence: list[Evidence | Addendum] = field(default_factory=list)
     alerts: list[Alert] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)

@@ -141,21 +141,26 @@ class Policy:
         How they are evaluated.
     bundle
         The signed bundle they came in; empty for those of a directory.
+    labels
+        What decides: program and engine, with their versions.
     """
 
-    def __init__(self, pack: Pack, evaluate: Evaluate, bundle: bytes = b"") -> None:
+    def __init__(
+        self, pack: Pack, evaluate: Evaluate, bundle: bytes = b"", labels: Mapping[str, str] | None = None
+    ) -> None:
         self.rules = {**pack.rules, FAILED.name: FAILED}
         self.pack = pack
         self.evaluate = evaluate
         self.bundle = bundle
+        self.labels = dict(labels or {})
         self._exemptions: dict[str, list[Exemption]] = {}
         for exemption in pack.exemptions:
             self._exemptions.setdefault(exemption.rule, []).append(exemption)
         self._remembered: Remembered[Facts, Verdict] = Remembered(
             lambda facts: self.decide(msgspec.json.encode(facts.document())),
             _REMEMBERED,
-            # Personal data is not kept, nor is a failure, which may pass.
-            keep=lambda facts, verdict: not facts.clear and not verdict.failed,
+            # A failure may pass.
+            keep=lambda _, verdict: not verdict.failed,
         )
 
     @cached_property
@@ -184,15 +189,16 @@ class Policy:
         """Judge what is known."""
         return self._remembered[facts]
 
-    def exempted(self, verdict: Verdict, facts: Facts, now: float) -> Verdict:
-        """The verdict on `facts` with the exemptions that hold at `now` (seconds since the epoch)."""
+    def exempted(self, verdict: Verdict, run: object, routing: object, now: float) -> Verdict:
+        """The verdict on a run and routing with the exemptions that hold at `now` (seconds since the epoch)."""
         if not self._exemptions or not verdict.breaches:
             return verdict
-        return verdict._replace(breaches=tuple(self._excused(breach, facts, now) for breach in verdict.breaches))
+        breaches = tuple(self._excused(breach, run, routing, now) for breach in verdict.breaches)
+        return verdict._replace(breaches=breaches)
 
-    def _excused(self, breach: Breach, facts: Facts, now: float) -> Breach:
+    def _excused(self, breach: Breach, run: object, routing: object, now: float) -> Breach:
         for exemption in self._exemptions.get(breach.rule.name, ()):
-            if exemption.holds(now) and exemption.covers(facts):
+            if exemption.holds(now) and exemption.covers(run, routing):
                 return breach._replace(exemption=exemption)
         return breach
 

@@ -7,11 +7,12 @@ from typing import Final
 
 from app.core.policy import NONE, Policy, PolicyError
 from app.policy import bundle as bundles
-from app.policy.evaluator import Evaluator
+from app.policy.evaluator import LABELS, Evaluator
 from app.policy.trial import passed
 
 #: Refusals that are remembered, so that the same bundle is looked at once however many partitions it is put into.
 _MOST_REFUSED: Final = 64
+_UNUSED_SECONDS: Final = 300.0
 
 
 class Bundles:
@@ -29,6 +30,7 @@ class Bundles:
         self._keys = keys
         self._ready: dict[bytes, Policy] = {}
         self._refused: dict[bytes, str] = {}
+        self._unused_at: dict[bytes, float] = {}
         self._lock = asyncio.Lock()
 
     async def prepare(self, bundle: bytes) -> None:
@@ -68,11 +70,16 @@ class Bundles:
             self._ready[name] = _policy(bundles.reopen(bundle), bundle)
         return self._ready[name]
 
-    def keep(self, used: Collection[Policy]) -> None:
-        """End the engines of all others."""
+    def keep(self, used: Collection[Policy], now: float) -> None:
+        """End the engines of policies that were not used for a while, `now` in seconds.
+
+        A policy may have been handed out for a stage that is being restored, and is used by nobody yet.
+        """
         for name, policy in list(self._ready.items()):
-            if policy not in used and policy is not self.current:
-                del self._ready[name]
+            if policy in used or policy is self.current:
+                self._unused_at.pop(name, None)
+            elif now - self._unused_at.setdefault(name, now) > _UNUSED_SECONDS:
+                del self._ready[name], self._unused_at[name]
                 _end(policy)
 
     def close(self) -> None:
@@ -93,7 +100,7 @@ class Bundles:
 
 
 def _policy(opened: bundles.Bundle, bundle: bytes) -> Policy:
-    return Policy(opened.pack, Evaluator(opened.pack.modules, opened.pack.data), bundle)
+    return Policy(opened.pack, Evaluator(opened.pack.modules, opened.pack.data), bundle, LABELS)
 
 
 def _end(policy: Policy) -> None:

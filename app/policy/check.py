@@ -60,7 +60,7 @@ class Recording(Policy):
     """A policy that keeps the documents it judged."""
 
     def __init__(self, policy: Policy) -> None:
-        super().__init__(policy.pack, policy.evaluate)
+        super().__init__(policy.pack, policy.evaluate, policy.bundle, policy.labels)
         self.documents: dict[str, bytes] = {}
 
     def judge(self, asked: Facts) -> Verdict:
@@ -108,7 +108,7 @@ def _manifest(path: Path, policy: Policy, now: float) -> list[Judged]:
     name = submitted.workload or path.stem
     violations = [
         violation(breach, verdict, policy.revision, violation_id="", run_id=name, at="")
-        for verdict in (policy.exempted(recording.judge(each), each, now) for each in asked)
+        for verdict in (policy.exempted(recording.judge(each), each.declared, each.routing, now) for each in asked)
         for breach in verdict.breaches
     ]
     return [Judged(name, str(path), line_of(path, "submitted") or 1, violations, recording.documents)]

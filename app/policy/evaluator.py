@@ -12,6 +12,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import IO, Any, Final
 
 import msgspec
@@ -22,6 +23,12 @@ from app.errors import SettingError
 
 #: An evaluation that takes longer is one that does not end. The verdict is due within a quarter of a second.
 DEADLINE_SECONDS: Final = 0.15
+#: What decides, as decision records name it.
+LABELS: Final = {
+    "app": "qethics",
+    "version": version("qethics"),
+    "engine": f"gordon-to-regorus {version('gordon-to-regorus')}",
+}
 #: The time a process has to read the rules.
 _START_SECONDS: Final = 20.0
 #: So many time-outs within so long, and the engine rests: a rule that loops for every input must not stop the stream.

@@ -14,7 +14,7 @@ from app.core.exemptions import Exemption
 from app.core.facts import JUDGING, MATERIAL
 from app.core.policy import Mode, Pack, Policy, PolicyError, Rule, Severity
 from app.documents import line_of, parse, read, unusable
-from app.policy.evaluator import Inline
+from app.policy.evaluator import LABELS, Inline
 
 #: A rule is read by people: what is larger is data, or generated.
 MOST_MODULE_BYTES: Final = 64 * 1024
@@ -133,7 +133,7 @@ def load_policy(directory: Path = DEFAULT_DIRECTORY) -> Policy:
     """
     pack = load_pack(directory)
     try:
-        return Policy(pack, Inline(pack.modules, pack.data))
+        return Policy(pack, Inline(pack.modules, pack.data), labels=LABELS)
     except PolicyError as error:
         raise unusable(directory / "rules", "*.rego", " ".join(str(error).split())) from error
 

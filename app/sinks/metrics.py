@@ -6,7 +6,7 @@ worker takes its totals along, so nothing is reset and nothing counted twice. Su
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 from app.conventions import METRIC_PREFIX
 from app.core.catalog import RUNTIMES, TIERS, UNKNOWN, Catalog
 from app.core.decode import Reason
+from app.core.policy import Rule
 from app.core.runs import RunStage
 from app.core.sli import COUNTERS, SLIS, Counters, Key
 from app.core.streams import SIGNALS, StreamStage
@@ -31,7 +32,7 @@ from app.stream.shell import Shell
 _EXPORTED: Final = range(0, len(BOUNDS), 12)
 
 
-def known_keys(catalog: Catalog, rules: Mapping[str, Any]) -> dict[str, set[Key]]:
+def known_keys(catalog: Catalog, rules: Iterable[Rule]) -> dict[str, set[Key]]:
     """The counters that exist from the start, at 0: every known label value of what producers choose from."""
     tiers: set[Key] = {(tier,) for tier in (*TIERS, UNKNOWN)}
     return {
@@ -45,7 +46,7 @@ def known_keys(catalog: Catalog, rules: Mapping[str, Any]) -> dict[str, set[Key]
         "late": {("jobs",), ("results",)},
         "rejected": {(reason.value,) for reason in Reason},
         "closed": {("complete",), ("incomplete",), ("abandoned",)},
-        "violation": {(rule.name, rule.severity, rule.mode) for rule in rules.values()},
+        "violation": {(rule.name, rule.severity, rule.mode) for rule in rules},
         "policy": {("activated",), ("refused",)},
         "illegal": {()},
         "fallback": {()},
@@ -82,7 +83,7 @@ class StageCollector(Collector):
         Whose sinks are read.
     lag
         Records of each (topic, partition) that wait.
-    catalog, rules
+    catalog
         What the labels may be.
     build
         Name -> value of what identifies this build.
@@ -94,13 +95,12 @@ class StageCollector(Collector):
         publisher: Publisher,
         lag: Callable[[], Mapping[tuple[str, int], int]],
         catalog: Catalog,
-        rules: Mapping[str, Any],
         build: Mapping[str, str],
     ) -> None:
         self._shell = shell
         self._publisher = publisher
         self._lag = lag
-        self._known = known_keys(catalog, rules)
+        self._catalog = catalog
         self._build = dict(build)
 
     def collect(self) -> Iterable[Metric]:
@@ -108,13 +108,19 @@ class StageCollector(Collector):
         units = list(self._shell.units.values())
         stages = RunStage | StreamStage
         counted = [(str(unit.partition), unit.stage) for unit in units if isinstance(unit.stage, stages)]
+        rules = [rule for _, stage in counted if isinstance(stage, RunStage) for rule in stage.policy.rules.values()]
+        known = known_keys(self._catalog, rules)
         for sli in SLIS:
             if sli.no_source is None and sli.id != "M9":
                 for side, text in (("valid", "counted"), ("bad", "not " + sli.text)):
                     name = f"{METRIC_PREFIX}{sli.name}_{side}"
-                    yield self._counter(name, f"{sli.id}: {text}", sli.labels, (side, sli.id), sli.id, counted)
+                    yield self._counter(
+                        name, f"{sli.id}: {text}", sli.labels, (side, sli.id), known.get(sli.id, set()), counted
+                    )
         for row in COUNTERS:
-            yield self._counter(METRIC_PREFIX + row.name, row.text, row.labels, (row.key,), row.key, counted)
+            yield self._counter(
+                METRIC_PREFIX + row.name, row.text, row.labels, (row.key,), known.get(row.key, set()), counted
+            )
         yield from self._states(counted)
         yield from self._own()
 
@@ -124,14 +130,14 @@ class StageCollector(Collector):
         text: str,
         labels: tuple[str, ...],
         prefix: Key,
-        known: str,
+        known: set[Key] | None,
         counted: list[tuple[str, RunStage | StreamStage]],
     ) -> Metric:
         family = CounterMetricFamily(name, text, labels=[*labels, "partition"])
         for partition, stage in counted:
-            if isinstance(stage, StreamStage) != (known in _STREAM_COUNTERS):
+            if isinstance(stage, StreamStage) != (prefix[-1] in _STREAM_COUNTERS):
                 continue
-            values = {key: 0 for key in self._known.get(known, ())} | selected(stage.counters, prefix)
+            values = {key: 0 for key in known or ()} | selected(stage.counters, prefix)
             for key, value in sorted(values.items()):
                 family.add_metric([*key, partition], value)
         return family

@@ -1,6 +1,6 @@
 """What the shell asks of the rooms it connects. No domain nouns here: records, stages, outcomes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 
@@ -33,11 +33,15 @@ class Stage(Protocol):
 
 
 class Kind(NamedTuple):
-    """A kind of stage: the topics it reads, and how one is made for a partition."""
+    """A kind of stage: the topics it reads, how one is made for a partition, and what is done ahead of a batch.
+
+    `prepare` may take long; whatever it does must not depend on the stage.
+    """
 
     name: str
     topics: tuple[str, ...]
     build: Callable[[int], Stage]
+    prepare: Callable[[Batch], Awaitable[None]] | None = None
 
 
 class Sinks(Protocol):

@@ -123,6 +123,8 @@ class Shell:
     async def process(self, batch: Batch) -> None:
         """Apply a batch and send its outcomes on their way."""
         kind, name = self._kinds[batch.topic]
+        if kind.prepare is not None:
+            await kind.prepare(batch._replace(topic=name))
         unit = self.units.get((kind.name, batch.partition))
         while unit is not None and unit.writing is not None and not unit.writing.done():
             # One write of a partition at a time, so that what is derived from it arrives in order.

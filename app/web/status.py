@@ -56,7 +56,7 @@ def status(shell: Shell, lag: Mapping[tuple[str, int], int], build: Mapping[str,
         "partitions": sorted({unit.partition for unit in units}),
         "ready": shell.ready,
         "restored_seconds": shell.restored_seconds,
-        "build": dict(build),
+        "build": {**build, "policy_revision": ", ".join(sorted({stage.policy.revision for stage in runs}))},
     }
 
 

@@ -49,6 +49,7 @@ def counts(outcomes):
         "dead-letter": len(outcomes.dead_letters),
         "samples": len(outcomes.packs),
         "violations": len(outcomes.violations),
+        "decisions": len(outcomes.decisions),
         "evidence": len(outcomes.evidence),
         "alerts": len(outcomes.alerts),
         "jobs": len(outcomes.gaps),

@@ -1,0 +1,116 @@
+"""Decision records: what was asked of the policy, by whom, what it said, and by which rules.
+
+The fields are those of OPA's decision log (openpolicyagent.org, "Decision Logs") as far as they apply. What differs
+from run to run for no reason that matters (the time an evaluation took) is not in it, so that who asks the same rules
+again gets the same bytes: `replayed`.
+"""
+
+from datetime import datetime
+from hashlib import sha256
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from app.core.evidence import instant
+from app.core.facts import Document, Facts
+from app.core.outcomes import BundleName, DecisionRecord, Denied, Result
+from app.core.policy import Policy, PolicyError, Verdict
+
+BUNDLE: Final = "qethics"
+
+
+def record(
+    facts: Facts,
+    verdict: Verdict,
+    policy: Policy,
+    *,
+    decision_id: str,
+    run_id: str,
+    at: float,
+    trace_id: str | None = None,
+    requested_by: str | None = None,
+) -> DecisionRecord:
+    """The record of a verdict in the stream.
+
+    Parameters
+    ----------
+    facts, verdict, policy
+        What was asked, what was said (with exemptions), and by which policy.
+    decision_id, run_id, trace_id, requested_by
+        What identifies it; `requested_by` is the producer of the event.
+    at
+        When, in seconds since the epoch.
+    """
+    document = facts.document()
+    return DecisionRecord(
+        decision_id=decision_id,
+        run_id=run_id,
+        trace_id=trace_id,
+        timestamp=instant(at),
+        requested_by=requested_by,
+        labels=policy.labels,
+        bundles=bundles(policy),
+        input=Raw(msgspec.json.encode(document)),
+        input_digest=verdict.input_digest,
+        result=result(verdict),
+        masked=masked(document),
+        exemptions=exemptions(verdict),
+        answer="deny" if verdict.denies else "allow",
+    )
+
+
+def bundles(policy: Policy) -> dict[str, BundleName]:
+    """What names the rules of a policy."""
+    return {BUNDLE: BundleName(policy.revision, policy.digest, policy.pack.version)}
+
+
+def result(verdict: Verdict) -> Result:
+    """What the rules said."""
+    found = tuple([Denied(breach.rule.name, breach.reason) for breach in verdict.breaches])
+    return Result(not found, found)
+
+
+def masked(document: Document) -> tuple[str, ...]:
+    """Pointers (RFC 6901, from the record) to what was masked in an input document."""
+    return tuple([f"/input/clear/{index}/text" for index in range(len(document.clear))])
+
+
+def exemptions(verdict: Verdict) -> tuple[str, ...]:
+    """The exemptions in a verdict, by id."""
+    return tuple(sorted({breach.exemption.id for breach in verdict.breaches if breach.exemption is not None}))
+
+
+def replayed(written: bytes, policy: Policy) -> bytes:
+    """A record of the stream as it would be written today by the rules that decided it.
+
+    Raises
+    ------
+    PolicyError
+        If it is no record, other rules than those of `policy` decided it, or its input is not what its digest says.
+    """
+    try:
+        before = msgspec.json.decode(written, type=DecisionRecord)
+        document = msgspec.json.decode(before.input, type=Document)
+        at = datetime.fromisoformat(before.timestamp).timestamp()
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise PolicyError(f"no decision record: {error}") from error
+    name = before.bundles.get(BUNDLE)
+    if name is None or name.digest != policy.digest:
+        raise PolicyError(f"it was decided by revision {name.revision if name else 'none'}, not {policy.revision}")
+    if sha256(before.input).hexdigest() != before.input_digest:
+        raise PolicyError("its input is not what its digest says")
+    verdict = policy.decide(msgspec.json.encode(document))
+    verdict = policy.exempted(verdict, document.run, document.routing, at)
+    again = msgspec.structs.replace(
+        before,
+        bundles=bundles(policy),
+        labels=policy.labels,
+        input=Raw(msgspec.json.encode(document)),
+        input_digest=verdict.input_digest,
+        result=result(verdict),
+        masked=masked(document),
+        exemptions=exemptions(verdict),
+        answer="deny" if verdict.denies else "allow",
+    )
+    return msgspec.json.encode(again)

@@ -1,0 +1,172 @@
+"""The bundle file that is the source of truth, and the partitions of a worker that are to go by it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from app.conventions import POLICY_DRIFT_ALERT
+from app.core.drift_alert import condition
+from app.core.evidence import instant
+from app.core.identity import outcome_id
+from app.core.in_force import refused
+from app.core.outcomes import Alert
+from app.core.policy import Policy, PolicyError
+from app.policy.bundle import MOST_BYTES
+from app.policy.bundles import Bundles
+
+#: A bundle that was put into the log of a partition is in force shortly after. After so long it is put there again.
+_AGAIN_SECONDS: Final = 10.0
+#: Drift for as long as a bundle takes on its way is none.
+DRIFT_SECONDS: Final = 60.0
+
+
+class Source:
+    """The bundle file that says which policy is to be in force.
+
+    Parameters
+    ----------
+    path
+        The file. It is read when it changed; whoever writes it replaces it as a whole.
+    bundles
+        Verifies what it holds.
+    """
+
+    def __init__(self, path: Path, bundles: Bundles) -> None:
+        self.path = path
+        #: The last policy it held that was good.
+        self.policy: Policy | None = None
+        #: Why what it holds now is refused; None if it is not.
+        self.refused: str | None = None
+        self.refusals = 0
+        self._bundles = bundles
+        self._seen: tuple[int, int, int] | None = None
+
+    async def look(self, in_force: Policy | None = None) -> None:
+        """Look whether the file changed and verify what it holds; `in_force` is what it must not be older than."""
+        try:
+            found = await asyncio.to_thread(self._changed)
+            if found is None:
+                return
+            await self._bundles.prepare(found)
+            policy = self._bundles.load(found)
+            for before in (self.policy, in_force):
+                if before is not None and before.digest != policy.digest:
+                    policy.follows(before)
+        except (OSError, PolicyError) as error:
+            said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            if self.refused != said:
+                self.refused, self.refusals = said, self.refusals + 1
+            return
+        self.policy = self._bundles.current = policy
+        self.refused = None
+
+    def _changed(self) -> bytes | None:
+        """What the file holds, if it is another than the last time."""
+        with self.path.open("rb") as file:
+            state = self.path.stat()
+            seen = state.st_ino, state.st_size, state.st_mtime_ns
+            if seen == self._seen:
+                return None
+            content = file.read(MOST_BYTES + 1)
+        self._seen = seen
+        return content
+
+
+class Watch:
+    """Puts the source's policy in force in the partitions of a worker, and says when it is not.
+
+    Parameters
+    ----------
+    source, bundles
+        What is to be in force, and what must be kept ready for it.
+    worker
+        The label of its alerts.
+    in_force
+        Partition -> the policy it is judged by.
+    activate
+        Puts a bundle into the log of a partition.
+    tell
+        Writes an alert.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        bundles: Bundles,
+        worker: str,
+        *,
+        in_force: Callable[[], Mapping[int, Policy]],
+        activate: Callable[[int, bytes], Awaitable[object]],
+        tell: Callable[[Alert], Awaitable[object]],
+    ) -> None:
+        self.source = source
+        #: Partitions that are judged by another policy than the source has.
+        self.drifted: list[int] = []
+        self._bundles = bundles
+        self._labels = {"worker": worker}
+        self._in_force = in_force
+        self._activate = activate
+        self._tell = tell
+        self._asked: dict[tuple[int, str], float] = {}
+        self._drifted_at: float | None = None
+        self._drift_told = False
+        self._refusal_told: str | None = None
+
+    async def step(self, now: float) -> None:
+        """Look at the source and at the partitions once.
+
+        Parameters
+        ----------
+        now
+            Seconds since the epoch.
+        """
+        before = self._in_force()
+        await self.source.look(max(before.values(), key=lambda policy: policy.pack.version, default=None))
+        partitions, wanted = self._in_force(), self.source.policy
+        right = wanted.digest if wanted is not None and self.source.refused is None else None
+        self.drifted = [number for number, policy in partitions.items() if policy.digest != right]
+        for number in self.drifted:
+            if wanted is not None and wanted.pack.version > partitions[number].pack.version:
+                await self._put(number, wanted, now)
+        await self._tell_refusal(now)
+        await self._tell_drift(now)
+        self._bundles.keep({*partitions.values()} | ({wanted} if wanted is not None else set()), now)
+
+    async def _put(self, partition: int, policy: Policy, now: float) -> None:
+        if now - self._asked.get((partition, policy.digest), float("-inf")) >= _AGAIN_SECONDS:
+            await self._activate(partition, policy.bundle)
+            self._asked[partition, policy.digest] = now
+
+    async def _tell_refusal(self, now: float) -> None:
+        said = self.source.refused
+        if (said is None) == (self._refusal_told is None):
+            return
+        text = f"the bundle {self.source.path.name} is refused: {said}" if said else "the bundle is good again"
+        await self._tell(refused(self._labels, "firing" if said else "resolved", now, text))
+        self._refusal_told = said
+
+    async def _tell_drift(self, now: float) -> None:
+        if not self.drifted:
+            self._drifted_at = None
+        elif self._drifted_at is None:
+            self._drifted_at = now
+        drifts = self._drifted_at is not None and now - self._drifted_at >= DRIFT_SECONDS
+        if drifts == self._drift_told:
+            return
+        text = f"partitions {self.drifted} are" if drifts else "all partitions are"
+        text += " not judged by the policy of the source" if drifts else " judged by the policy of the source again"
+        status = "firing" if drifts else "resolved"
+        alert = Alert(
+            alert_id=outcome_id("alert", POLICY_DRIFT_ALERT, *self._labels.values(), status, f"{now:.3f}"),
+            fingerprint=condition(POLICY_DRIFT_ALERT, self._labels),
+            name=POLICY_DRIFT_ALERT,
+            severity="page",
+            status=status,
+            at=instant(now),
+            labels=self._labels,
+            summary=text,
+            figures={"partitions": float(len(self.drifted))},
+        )
+        await self._tell(alert)
+        self._drift_told = drifts

@@ -1,0 +1,494 @@
+"""Signed bundles: what is changed, left out, added, older or broken is refused, and the reason says which."""
+
+import asyncio
+import json
+import random
+import shutil
+import time
+
+import jwt
+import pytest
+from signing import built, changed, edited, key_pair, packed, unpacked
+
+from app.catalog import DEFAULT_DIRECTORY
+from app.cli import main
+from app.core.facts import Facts
+from app.core.policy import NONE, PolicyError
+from app.errors import SettingError
+from app.policy import bundle as bundles
+from app.policy.bundle import BundleError
+from app.policy.bundles import Bundles
+from app.policy.pack import load_pack
+from app.policy.watch import DRIFT_SECONDS, Source, Watch
+
+SIGNATURES = ".signatures.json"
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory):
+    return tmp_path_factory.mktemp("bundles")
+
+
+@pytest.fixture(scope="module")
+def pair(workshop):
+    return key_pair(workshop)
+
+
+@pytest.fixture(scope="module")
+def keys(pair):
+    return bundles.read_keys(pair.public)
+
+
+@pytest.fixture(scope="module")
+def small(workshop):
+    """A policies directory of one rule, whose tests take no time."""
+    directory = shutil.copytree(DEFAULT_DIRECTORY, workshop / "policies")
+    keep = {"shots_range", "decision", "lib", "fixture"}
+    for path in (directory / "rules").glob("*.rego"):
+        if path.stem.removesuffix("_test") not in keep:
+            path.unlink()
+    governance = directory / "governance.yaml"
+    lines = governance.read_text().split("\n")
+    governance.write_text("\n".join("never_exempt: []" if line.startswith("never_exempt") else line for line in lines))
+    for name in ("decision_test.rego", "fixture_test.rego"):
+        (directory / "rules" / name).unlink(missing_ok=True)
+    (directory / "rules" / "shots_range_test.rego").write_text(
+        "package qethics.rules.run.shots_range_test\n\nimport rego.v1\n\n"
+        "import data.qethics.rules.run.shots_range\n\n"
+        "test_few if count(shots_range.deny) > 0 with input as "
+        '{"run": {"shots": 1, "tier": "high", "runtime": "quantum"}}\n'
+    )
+    return directory
+
+
+@pytest.fixture(scope="module")
+def good(small, pair):
+    return built(small, pair, 7)
+
+
+def version(small, pair, number, **modes):
+    """Another version, with rules in other modes."""
+    path = small / "governance.yaml"
+    before = path.read_text()
+    path.write_text(before.replace("modes: {}", f"modes: {json.dumps(modes)}"))
+    try:
+        return built(small, pair, number)
+    finally:
+        path.write_text(before)
+
+
+# -- what is in a bundle -----------------------------------------------------------------------------------------------
+
+
+def test_a_bundle_holds_what_the_directory_says_and_is_the_same_every_time(small, pair, keys, good):
+    opened = bundles.read(good, keys)
+    assert opened.pack.digest == load_pack(small, 7).digest
+    assert set(opened.tests) == {"shots_range_test.rego"}
+    assert {name: content for name, content in unpacked(good).items() if name != SIGNATURES} == {
+        name: content for name, content in unpacked(built(small, pair, 7)).items() if name != SIGNATURES
+    }
+
+
+def test_the_version_is_part_of_the_digest(small, pair, keys, good):
+    later = bundles.read(built(small, pair, 8), keys).pack
+    assert later.digest != bundles.read(good, keys).pack.digest
+
+
+# -- tampering ---------------------------------------------------------------------------------------------------------
+
+
+def weaken(manifest):
+    manifest["metadata"]["qethics"]["modes"] = {"shots_range": "dry_run"}
+
+
+def excuse(manifest):
+    manifest["metadata"]["qethics"]["exemptions"] = [
+        {
+            "id": "EX-1",
+            "rule": "shots_range",
+            "scope": {"run.workload": "route-planning"},
+            "owner": "me",
+            "reason": "because",
+            "approved_by": "me",
+            "granted": "2026-11-01T00:00:00Z",
+            "expires": "2026-12-01T00:00:00Z",
+        }
+    ]
+
+
+def resigned_with(key, payload=None, **options):
+    """The signature replaced by another one over the same files."""
+
+    def tamper(data):
+        files = unpacked(data)
+        token = json.loads(files[SIGNATURES])["signatures"][0]
+        signed = payload or jwt.PyJWS().decode(token, options={"verify_signature": False})
+        made = jwt.PyJWS().encode(signed, key, **options)
+        return packed({**files, SIGNATURES: json.dumps({"signatures": [made]}).encode()})
+
+    return tamper
+
+
+def rogue_signature(data):
+    import tempfile  # noqa: PLC0415 - of this tampering alone
+    from pathlib import Path  # noqa: PLC0415
+
+    with tempfile.TemporaryDirectory() as directory:
+        key = bundles.read_private_key(key_pair(Path(directory), "rogue").private)
+    return resigned_with(key, algorithm="ES256")(data)
+
+
+def broken_signature(data):
+    files = unpacked(data)
+    head, payload, signature = json.loads(files[SIGNATURES])["signatures"][0].split(".")
+    flipped = ("B" if signature[0] != "B" else "C") + signature[1:]
+    return packed({**files, SIGNATURES: json.dumps({"signatures": [f"{head}.{payload}.{flipped}"]}).encode()})
+
+
+TAMPERED = {
+    "a signature that is none": (broken_signature, "not signed by a key that is trusted"),
+    "the key of somebody else": (rogue_signature, "not signed by a key that is trusted"),
+    "no algorithm": (resigned_with("", algorithm="none"), "not signed by a key that is trusted"),
+    "a shared secret instead": (resigned_with("x" * 64, algorithm="HS256"), "not signed by a key that is trusted"),
+    "no signature": (lambda data: changed(data, **{SIGNATURES: None}), "it is not signed"),
+    "an emptied signature block": (lambda data: changed(data, **{SIGNATURES: b'{"signatures":[]}'}), "0 signatures"),
+    "an empty signature": (lambda data: changed(data, **{SIGNATURES: b'{"signatures":[""]}'}), "not signed by a key"),
+    "an empty signature file": (lambda data: changed(data, **{SIGNATURES: b""}), "cannot be read"),
+    "an extra file": (
+        lambda data: changed(data, **{"rules/extra.rego": b"package extra\n"}),
+        "rules/extra.rego is not signed",
+    ),
+    "a file less": (lambda data: changed(data, **{"rules/lib.rego": None}), "rules/lib.rego is signed and not there"),
+    "another rule": (lambda data: changed(data, **{"rules/lib.rego": b"package qethics.lib\n"}), "not what was signed"),
+    "a rule in a weaker mode": (lambda data: edited(data, ".manifest", weaken), ".manifest is not what was signed"),
+    "an exemption that nobody signed": (
+        lambda data: edited(data, ".manifest", excuse),
+        ".manifest is not what was signed",
+    ),
+    "a file that is there twice": (
+        lambda data: packed([*unpacked(data).items(), ("rules/lib.rego", b"package qethics.lib\n")]),
+        "is there twice",
+    ),
+    "half of it": (lambda data: data[: len(data) // 2], "it is not whole"),
+    "nothing": (lambda data: b"", "it is not whole"),
+    "something after it": (lambda data: data + data, "something comes after it"),
+    "no archive": (lambda data: b"\x1f\x8b" + b"x" * 100, "it is no gzipped tar"),
+    "a bomb": (lambda data: packed({"data.json": b" " * 9_000_000}), "bytes unpacked"),
+    "too large": (lambda data: data + bytes(bundles.MOST_BYTES), "it has more than"),
+}
+
+
+@pytest.mark.parametrize("name", TAMPERED)
+def test_what_was_tampered_with_is_refused_and_says_why(name, good, keys):
+    tamper, why = TAMPERED[name]
+    with pytest.raises(BundleError, match=why):
+        bundles.read(tamper(good), keys)
+
+
+def test_a_thousand_random_changes_are_refused_or_change_nothing(good, keys):
+    digest = bundles.read(good, keys).pack.digest
+    rng = random.Random(4)
+    refused = 0
+    for _ in range(1_000):
+        data = bytearray(good)
+        for _ in range(rng.randint(1, 3)):
+            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        try:
+            # The header of gzip holds a time and a system that mean nothing.
+            assert bundles.read(bytes(data), keys).pack.digest == digest
+        except BundleError:
+            refused += 1
+    assert refused > 950
+
+
+def test_an_exemption_of_more_than_ninety_days_is_refused_even_if_it_is_signed(small, pair, keys):
+    path = small / "exemptions.yaml"
+    before = path.read_text()
+    path.write_text(EXEMPTION.format(rule="shots_range", granted="2026-01-01", expires="2026-04-01"))
+    try:
+        pack = load_pack(small, 9)
+        long = pack.exemptions[0].__class__(
+            **{name: getattr(pack.exemptions[0], name) for name in pack.exemptions[0].__struct_fields__}
+            | {"expires": pack.exemptions[0].expires.replace(year=2027)}
+        )
+        data = bundles.write(pack._replace(exemptions=(long,)), {}, bundles.read_private_key(pair.private))
+    finally:
+        path.write_text(before)
+    with pytest.raises(BundleError, match="exemption EX-1: expires is more than 90 days"):
+        bundles.read(data, keys)
+
+
+EXEMPTION = """exemptions:
+  - id: EX-1
+    rule: {rule}
+    scope: {{run.workload: route-planning}}
+    owner: logistics
+    reason: while the cryostat is repaired
+    approved_by: board
+    granted: {granted}T00:00:00Z
+    expires: {expires}T00:00:00Z
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "why"),
+    [
+        (EXEMPTION.format(rule="shots_range", granted="2026-01-01", expires="2026-04-02"), "expires", "more than 90"),
+        (EXEMPTION.format(rule="shots_range", granted="2026-01-02", expires="2026-01-02"), "expires", "not after"),
+        (EXEMPTION.format(rule="no_such", granted="2026-01-01", expires="2026-02-01"), "rule", "no rule no_such"),
+        (EXEMPTION.format(rule="allowed_purpose", granted="2026-01-01", expires="2026-02-01"), "rule", "nobody"),
+        (
+            EXEMPTION.format(rule="shots_range", granted="2026-01-01", expires="2026-02-01").replace(
+                "{run.workload: route-planning}", "{}"
+            ),
+            "scope",
+            "length >= 1",
+        ),
+        (
+            EXEMPTION.format(rule="shots_range", granted="2026-01-01", expires="2026-02-01").replace("run.w", "run.q"),
+            "scope",
+            "Invalid enum",
+        ),
+        (
+            EXEMPTION.format(rule="shots_range", granted="2026-01-01", expires="2026-02-01").replace(
+                "    owner: logistics\n", ""
+            ),
+            "",
+            "missing required field `owner`",
+        ),
+    ],
+)
+def test_an_exemption_that_cannot_be_is_refused_with_its_place(tmp_path, text, key, why):
+    directory = shutil.copytree(DEFAULT_DIRECTORY, tmp_path / "policies")
+    (directory / "exemptions.yaml").write_text(text)
+    with pytest.raises(SettingError, match=why) as refused:
+        load_pack(directory)
+    assert "exemptions.yaml:" in str(refused.value)
+    assert key in str(refused.value)
+
+
+# -- keys --------------------------------------------------------------------------------------------------------------
+
+
+def test_keys_that_cannot_be_used_are_refused(tmp_path, pair):
+    other = key_pair(tmp_path, "other", "secp384r1")
+    for path, why in ((pair.private, "no public key"), (other.public, "not of the curve P-256")):
+        with pytest.raises(SettingError, match=why):
+            bundles.read_keys(path)
+    for path, why in ((pair.public, "no private key"), (other.private, "not of the curve P-256")):
+        with pytest.raises(SettingError, match=why):
+            bundles.read_private_key(path)
+    with pytest.raises(SettingError, match="No such file"):
+        bundles.read_keys(tmp_path / "none.pub")
+
+
+def test_one_of_several_trusted_keys_is_enough(tmp_path, pair, good):
+    both = tmp_path / "both.pub"
+    both.write_bytes(key_pair(tmp_path).public.read_bytes() + pair.public.read_bytes())
+    assert bundles.read(good, bundles.read_keys(both)).pack.version == 7
+
+
+# -- the commands ------------------------------------------------------------------------------------------------------
+
+
+def qethics(capsys, *arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(["policy", *map(str, arguments)])
+    printed = capsys.readouterr()
+    return ended.value.code, printed.out, printed.err
+
+
+def test_a_bundle_is_built_and_verified_by_the_commands(capsys, tmp_path, pair):
+    path = tmp_path / "bundle.tar.gz"
+    code, out, _ = qethics(capsys, "build", "--key", pair.private, "--output", path, "--version", 12, "--json")
+    made = json.loads(out)
+    assert (code, made["version"], made["rules"]) == (0, 12, 22)
+    code, out, _ = qethics(capsys, "verify", path, "--keys", pair.public, "--json")
+    assert code == 0
+    assert json.loads(out)["digest"] == made["digest"]
+    path.write_bytes(path.read_bytes()[:-100])
+    code, out, _ = qethics(capsys, "verify", path, "--keys", pair.public)
+    assert code == 1
+    assert "refused: it is not whole" in out
+
+
+def test_a_bundle_is_not_built_of_rules_whose_tests_fail(capsys, tmp_path, pair, small):
+    directory = shutil.copytree(small, tmp_path / "policies")
+    (directory / "rules" / "shots_range_test.rego").write_text("package x_test\n\nimport rego.v1\n\ntest_x if 1 == 2\n")
+    code, _, err = qethics(
+        capsys, "build", "--key", pair.private, "--output", tmp_path / "b.tar.gz", "--policies", directory
+    )
+    assert code == 1
+    assert "test_x: fail" in err
+    assert not (tmp_path / "b.tar.gz").exists()
+
+
+# -- policies of bundles -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def made(keys):
+    found = Bundles(keys)
+    yield found
+    found.close()
+
+
+def test_a_bundle_whose_own_tests_fail_or_do_not_end_is_refused(made, small, pair, monkeypatch):
+    pack = load_pack(small, 9)
+    key = bundles.read_private_key(pair.private)
+    failing = {"x_test.rego": "package x_test\n\nimport rego.v1\n\ntest_x if 1 == 2\n"}
+    with pytest.raises(PolicyError, match=r"1 of its own tests fail: x_test\.rego"):
+        made.load(bundles.write(pack, failing, key))
+    with pytest.raises(PolicyError, match="no test was run"):
+        made.load(bundles.write(pack, {}, key))
+    monkeypatch.setattr("app.policy.trial._SECONDS", 1.5)
+    endless = {
+        "x_test.rego": "package x_test\n\nimport rego.v1\n\ntest_x if {\n\tsome a in numbers.range(1, 9000)\n"
+        "\tsome b in numbers.range(1, 9000)\n\ta * b == 0\n}\n"
+    }
+    began = time.monotonic()
+    with pytest.raises(PolicyError, match="have not ended within"):
+        made.load(bundles.write(pack, endless, key))
+    assert time.monotonic() - began < 10
+
+
+def test_a_verified_bundle_judges_and_a_restored_one_needs_no_key(made, good, keys):
+    verdict = made.load(good).judge(Facts(("run",)))
+    assert {breach.rule.name for breach in verdict.breaches} == {"shots_range"}
+    other = Bundles({})
+    try:
+        with pytest.raises(PolicyError, match="not signed by a key"):
+            other.load(good)
+        assert other.restore(good).judge(Facts(("run",))).breaches == verdict.breaches
+    finally:
+        other.close()
+
+
+def test_without_a_bundle_everything_is_denied(made):
+    assert made.current is NONE
+    verdict = made.restore(b"").judge(Facts(()))
+    assert verdict.denies
+    assert verdict.breaches[0].reason == "no decision: there is no verified policy bundle"
+
+
+# -- the source of truth -----------------------------------------------------------------------------------------------
+
+
+class Partitions:
+    """Two partitions whose log is read as soon as something is in it."""
+
+    def __init__(self, made, path):
+        self.bundles, self.alerts, self.put = made, [], []
+        self.read = True
+        self.source = Source(path, made)
+        self.policies = {}
+        self.watch = Watch(
+            self.source, made, "w1", in_force=lambda: self.policies, activate=self.activate, tell=self.tell
+        )
+        self.now = 1.79e9
+
+    async def activate(self, partition, bundle):
+        self.put.append((partition, bundle))
+        if self.read:
+            self.policies[partition] = self.bundles.load(bundle)
+
+    async def tell(self, alert):
+        self.alerts.append((alert.name, alert.status, alert.summary))
+
+    def step(self, seconds=2.0):
+        self.now += seconds
+        asyncio.run(self.watch.step(self.now))
+
+
+@pytest.fixture
+def watched(made, tmp_path, good):
+    path = tmp_path / "bundle.tar.gz"
+    path.write_bytes(good)
+    partitions = Partitions(made, path)
+    asyncio.run(partitions.source.look())
+    partitions.policies = {0: made.current, 1: made.current}
+    return partitions
+
+
+def replace(path, content):
+    partial = path.with_name("partial")
+    partial.write_bytes(content)
+    partial.replace(path)
+
+
+def test_a_new_bundle_is_put_into_every_partition_once(watched, small, pair):
+    watched.step()
+    assert watched.put == []
+    newer = version(small, pair, 8, shots_range="warn")
+    replace(watched.source.path, newer)
+    for _ in range(3):
+        watched.step()
+    assert watched.put == [(0, newer), (1, newer)]
+    assert {policy.pack.version for policy in watched.policies.values()} == {8}
+    assert watched.watch.drifted == []
+    assert watched.alerts == []
+
+
+def test_a_bundle_that_is_refused_leaves_the_old_one_and_says_so_once(watched, small, pair, good):
+    for bad, why in ((good[:999], "it is not whole"), (version(small, pair, 6), "its version 6 is not above 7")):
+        replace(watched.source.path, bad)
+        for _ in range(3):
+            watched.step()
+        assert watched.source.refused is not None
+        assert watched.watch.drifted == [0, 1]
+        replace(watched.source.path, good)
+        watched.step()
+        assert watched.source.refused is None
+        firing, resolved = watched.alerts
+        assert firing[:2] == ("PolicyBundleRefused", "firing")
+        assert why in firing[2]
+        assert resolved[:2] == ("PolicyBundleRefused", "resolved")
+        watched.alerts.clear()
+    assert watched.source.refusals == 2
+    assert watched.put == []
+    assert {policy.pack.version for policy in watched.policies.values()} == {7}
+
+
+def test_a_source_that_is_gone_is_drift_and_comes_back(watched, good):
+    watched.source.path.unlink()
+    watched.step()
+    watched.step(DRIFT_SECONDS)
+    assert [(name, status) for name, status, _ in watched.alerts] == [
+        ("PolicyBundleRefused", "firing"),
+        ("PolicyDrift", "firing"),
+    ]
+    replace(watched.source.path, good)
+    watched.step()
+    assert [(name, status) for name, status, _ in watched.alerts[2:]] == [
+        ("PolicyBundleRefused", "resolved"),
+        ("PolicyDrift", "resolved"),
+    ]
+
+
+def test_a_partition_that_does_not_follow_is_drift_and_is_told_again(watched, small, pair):
+    watched.read = False
+    replace(watched.source.path, version(small, pair, 8, shots_range="warn"))
+    watched.step()
+    assert watched.watch.drifted == [0, 1]
+    watched.step()
+    assert len(watched.put) == 2
+    watched.step(12)
+    assert len(watched.put) == 4
+    watched.step(DRIFT_SECONDS)
+    assert [(name, status) for name, status, _ in watched.alerts] == [("PolicyDrift", "firing")]
+    watched.read = True
+    watched.step(12)
+    watched.step()
+    assert watched.alerts[-1][:2] == ("PolicyDrift", "resolved")
+
+
+def test_engines_of_policies_that_nobody_uses_are_ended(watched, small, pair, made):
+    old = watched.policies[0]
+    replace(watched.source.path, version(small, pair, 8, shots_range="warn"))
+    watched.step()
+    watched.step()
+    assert not old.judge(Facts(("run",))).failed
+    watched.step(301)
+    watched.step(301)
+    with pytest.raises(PolicyError):
+        old.evaluate(b"{}")

@@ -1,0 +1,127 @@
+"""Policy bundles through real workers: put in force while events flow, refused, and there again after a kill."""
+
+import asyncio
+import re
+import shutil
+import time
+
+import msgspec
+import pytest
+from cluster import Cluster
+from records import dump, lifecycle
+from signing import built, key_pair
+
+from app.catalog import DEFAULT_DIRECTORY
+from app.conventions import ALERTS, JOBS, VIOLATIONS
+from simulators.traffic import Message
+
+pytestmark = pytest.mark.broker
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    return key_pair(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory, pair):
+    def bundle(version, modes):
+        directory = shutil.copytree(DEFAULT_DIRECTORY, tmp_path_factory.mktemp("rules") / "policies")
+        governance = directory / "governance.yaml"
+        governance.write_text(governance.read_text().replace("modes: {}", f"modes: {modes}"))
+        return built(directory, pair, version)
+
+    return bundle
+
+
+@pytest.fixture
+def cluster(bootstrap, tmp_path, pair, make):
+    source = tmp_path / "bundle.tar.gz"
+    source.write_bytes(make(1, "{}"))
+    made = Cluster(
+        bootstrap,
+        tmp_path,
+        closing={"settle_seconds": 2},
+        policy_bundle=source,
+        policy_keys=pair.public,
+        policy_seconds=0.2,
+    )
+    asyncio.run(made.topics())
+    yield made
+    made.end()
+
+
+def replace(path, content):
+    partial = path.with_name("partial")
+    partial.write_bytes(content)
+    partial.replace(path)
+
+
+def misrouted(count):
+    now = time.time()
+    for number in range(count):
+        run_id = f"run-{number}"
+        for value in lifecycle(run_id, at=now, submitted={"sensitivity": "internal"}, routed={"endpoint": "nowhere"}):
+            yield Message(0.0, JOBS, run_id.encode(), dump(value))
+
+
+def figures(cluster, name):
+    found = [
+        re.findall(rf"^{name}(?:{{.*}})? (\S+)$", worker.page("/metrics") or "", re.M) for worker in cluster.alive()
+    ]
+    return [float(value) for each in found for value in each]
+
+
+def versions(cluster):
+    return figures(cluster, "qethics_policy_version")
+
+
+def test_a_new_bundle_takes_over_while_events_flow_and_a_bad_one_does_not(cluster, make):
+    source = cluster.settings.policy_bundle
+    for _ in range(2):
+        cluster.start()
+    cluster.await_ready()
+    assert versions(cluster) == [1.0] * 4
+
+    async def flow():
+        sent = list(misrouted(1_500))
+        publishing = asyncio.ensure_future(cluster.produce(sent, rate=1_500))
+        await asyncio.sleep(2)
+        await asyncio.to_thread(replace, source, make(2, "{approved_endpoint: warn}"))
+        await publishing
+        return len(sent)
+
+    sent = asyncio.run(flow())
+    cluster.await_(lambda: versions(cluster) == [2.0] * 4, 30, "the second bundle in force everywhere")
+    cluster.await_(lambda: cluster.total("events_applied") >= sent, 60, "everything taken in")
+    assert cluster.total("events_applied") == sent
+    assert cluster.total("dead_letters") == 0
+
+    replace(source, source.read_bytes()[:-100])
+    cluster.await_(
+        lambda: figures(cluster, "qethics_policy_source_refused") == [1.0] * 2, 30, "the damaged one refused"
+    )
+    cluster.await_(lambda: sum(figures(cluster, "qethics_policy_drift_partitions")) == 4, 30, "drift")
+    assert versions(cluster) == [2.0] * 4
+
+    cluster.workers[0].end()
+    cluster.await_ready()
+    assert versions(cluster) == [2.0] * 4, "what takes over a partition goes on with what was in force"
+
+    cluster.await_(lambda: figures(cluster, "qethics_policy_source_refusals_total") == [1.0], 30, "counted")
+    alerts = asyncio.run(cluster.values(ALERTS))
+    firing = {alert["labels"]["worker"] for alert in alerts if alert["name"] == "PolicyBundleRefused"}
+    assert len(firing) == 2
+
+    read = asyncio.run(cluster.read(VIOLATIONS))
+    runs, revisions = set(), set()
+    for records in read.values():
+        values = [msgspec.json.decode(record.value) for record in records]
+        of_rule = [value for value in values if value["rule"] == "approved_endpoint"]
+        runs |= {value["run_id"] for value in of_rule}
+        revisions |= {(value["policy_revision"], value["mode"]) for value in of_rule}
+        modes = [value["mode"] for value in {value["violation_id"]: value for value in of_rule}.values()]
+        assert modes == sorted(modes), "first enforced, then told, and never back"
+    assert len(runs) == 1_500
+    assert {mode for _, mode in revisions} == {"enforce", "warn"}
+    assert len(revisions) == 2, "a revision enforces or tells"
