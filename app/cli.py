@@ -51,9 +51,34 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     _load_options(demo)
 
+    _processes(commands)
+    _benches(commands)
+    _detection(commands)
+    gate.add_commands(commands)
+
+    topics = commands.add_parser("topics", help="topics of the deployment").add_subparsers(required=True)
+    create = _command(topics, "create", _topics_create, "create or check every topic")
+    create.add_argument("--bootstrap", help="Kafka brokers, host:port")
+    create.add_argument("--json", action="store_true", help="print one JSON object")
+
+    contract = _command(commands, "contract", _contract, "write JSON Schema and AsyncAPI of the contract")
+    contract.add_argument("--check", action="store_true", help="only check that the files are current")
+    contract.add_argument("--directory", type=Path, default=Path("docs/contract"), help="where the files are")
+
+    doctor = _command(commands, "doctor", _doctor, "is every dependency there, reachable and configured")
+    doctor.add_argument("--bootstrap", help="Kafka brokers, host:port")
+    doctor.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _processes(commands: Any) -> None:
     worker = _command(commands, "worker", _worker, "one processor worker; run more to scale")
     worker.add_argument("--bootstrap", help="Kafka brokers, host:port")
     worker.add_argument("--web-port", type=int, help="port of the status page; 0 takes any free one")
+
+    admission = _command(commands, "admission", _admission, "the gate: may this run go ahead? over HTTP and Kafka")
+    admission.add_argument("--bootstrap", help="Kafka brokers, host:port")
+    admission.add_argument("--admission-port", type=int, help="port of the gate; 0 takes any free one")
 
     simulate = _command(commands, "simulate", _simulate, "the load generator alone, to any Kafka")
     simulate.add_argument("--seconds", type=_positive, default=60.0, help="how long (default 60)")
@@ -66,13 +91,8 @@ def _parser() -> argparse.ArgumentParser:
     publish.add_argument("--bootstrap", help="Kafka brokers, host:port")
     publish.add_argument("--json", action="store_true", help="print one JSON object")
 
-    topics = commands.add_parser("topics", help="topics of the deployment").add_subparsers(required=True)
-    create = _command(topics, "create", _topics_create, "create or check every topic")
-    create.add_argument("--bootstrap", help="Kafka brokers, host:port")
-    create.add_argument("--json", action="store_true", help="print one JSON object")
 
-    _detection(commands)
-
+def _benches(commands: Any) -> None:
     bench = commands.add_parser("bench", help="benchmarks, beside what they are compared with").add_subparsers(
         required=True
     )
@@ -94,17 +114,6 @@ def _parser() -> argparse.ArgumentParser:
     judged.add_argument("--runs", type=int, default=50_000, help="runs of the traffic (default 50000)")
     judged.add_argument("--seed", type=int, default=1, help="of everything random (default 1)")
     judged.add_argument("--json", action="store_true", help="print one JSON object")
-
-    gate.add_commands(commands)
-
-    contract = _command(commands, "contract", _contract, "write JSON Schema and AsyncAPI of the contract")
-    contract.add_argument("--check", action="store_true", help="only check that the files are current")
-    contract.add_argument("--directory", type=Path, default=Path("docs/contract"), help="where the files are")
-
-    doctor = _command(commands, "doctor", _doctor, "is every dependency there, reachable and configured")
-    doctor.add_argument("--bootstrap", help="Kafka brokers, host:port")
-    doctor.add_argument("--json", action="store_true", help="print one JSON object")
-    return parser
 
 
 def _detection(commands: Any) -> None:
@@ -211,6 +220,14 @@ def _worker(options: argparse.Namespace) -> int:
     from app.settings import load
 
     run_worker(load(bootstrap=options.bootstrap, web_port=options.web_port))
+    return 0
+
+
+def _admission(options: argparse.Namespace) -> int:
+    from app.admission.service import run_admission
+    from app.settings import load
+
+    run_admission(load(bootstrap=options.bootstrap, admission_port=options.admission_port))
     return 0
 
 

@@ -7,6 +7,9 @@ from typing import Any, Final
 import msgspec
 
 from app.conventions import (
+    ADMISSION_REPLIES,
+    ADMISSION_REQUESTS,
+    ADMISSIONS,
     ALERTS,
     DEAD_LETTER,
     DECISIONS,
@@ -17,6 +20,7 @@ from app.conventions import (
     TOPIC_PREFIX,
     VIOLATIONS,
 )
+from app.core.admission import AdmissionRefusal, AdmissionRequest, AdmissionResponse
 from app.core.events import AnyJobEvent, Result
 from app.core.facts import Document
 from app.core.outcomes import Addendum, Alert, DecisionRecord, Directive, Evidence, Violation
@@ -32,6 +36,14 @@ CHANNELS: Final[dict[str, tuple[Any, str, str, str]]] = {
         DecisionRecord,
         "run_id",
         "What the policy was asked and said; in the stream, where it found something.",
+        "send",
+    ),
+    ADMISSIONS: (DecisionRecord, "run_id", "One record per answer of the gate.", "send"),
+    ADMISSION_REQUESTS: (AdmissionRequest, "run_id", "May this run go ahead?", "receive"),
+    ADMISSION_REPLIES: (
+        AdmissionResponse | AdmissionRefusal,
+        "that of the request",
+        "Answers to admission requests, with their `correlation-id` header, in the partition of the request.",
         "send",
     ),
     EVIDENCE: (Evidence | Addendum, "run_id", "One record per closed run, and one per event that came after.", "send"),

@@ -10,6 +10,9 @@ SAMPLES: Final = "samples"
 CHECKPOINTS: Final = "checkpoints"
 VIOLATIONS: Final = "violations"
 DECISIONS: Final = "decisions"
+ADMISSIONS: Final = "admissions"
+ADMISSION_REQUESTS: Final = "admission-requests"
+ADMISSION_REPLIES: Final = "admission-replies"
 EVIDENCE: Final = "evidence"
 ALERTS: Final = "alerts"
 DIRECTIVES: Final = "directives"
@@ -24,6 +27,9 @@ TOPICS: Final = (
     CHECKPOINTS,
     VIOLATIONS,
     DECISIONS,
+    ADMISSIONS,
+    ADMISSION_REQUESTS,
+    ADMISSION_REPLIES,
     EVIDENCE,
     ALERTS,
     DIRECTIVES,
@@ -51,9 +57,12 @@ DRIFT_ALERTS: Final = {
 }
 FIDELITY_COLLAPSE_ALERT: Final = "FidelityCollapse"
 CANARY_ALERT: Final = "CanaryVerdict"
+BUDGET_ALERT: Final = "HourlyBudgetSpent"
 UNAUTHORIZED_ALERT: Final = "UnauthorizedRouting"
 DISABLE_ROUTING: Final = "disable_routing"
 ROLLBACK_CANARY: Final = "rollback_canary"
+FALLBACK_CLASSICAL: Final = "fallback_classical"
+FREEZE_OFFLOAD: Final = "freeze_offload"
 POLICY_REFUSED_ALERT: Final = "PolicyBundleRefused"
 POLICY_DRIFT_ALERT: Final = "PolicyDrift"
 EXEMPTION_ALERT: Final = "PolicyExemption"

@@ -188,8 +188,8 @@ def _version(text: str) -> int:
 
 
 def _replay(options: argparse.Namespace) -> int:
-    from app.core.decisions import replayed
     from app.core.policy import PolicyError
+    from app.core.replay import replayed
 
     policy = _decided_by(options)
     same, different = 0, []

@@ -6,9 +6,8 @@ import logging
 import platform
 import signal
 import socket
-import sys
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, closing, contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -37,6 +36,7 @@ from app.policy.bundles import Bundles
 from app.policy.evaluator import LABELS, Evaluator
 from app.policy.pack import load_pack
 from app.policy.watch import Source, Watch
+from app.serving import forever, listening, quiet_libraries
 from app.settings import Settings
 from app.sinks import alerts, dead_letter, decisions, directives, evidence, gaps, samples, violations
 from app.sinks.metrics import StageCollector
@@ -103,12 +103,12 @@ def run_worker(settings: Settings) -> None:
     QethicsError
         If it cannot begin; the error says why and what to do.
     """
-    _quiet_libraries(settings.log_level)
+    quiet_libraries(settings.log_level)
     catalog = load_catalog(settings.policies)
     directory = _own_directory(settings)
     gc.set_threshold(*_GC_THRESHOLDS)
     gc.freeze()  # what is there from the start stays; it need not be looked through again
-    with _bound(settings.web_host, settings.web_port) as listener, _policies(settings) as policies:
+    with listening(settings.web_host, settings.web_port, "web_port") as listener, _policies(settings) as policies:
         asyncio.run(_Worker(settings, catalog, policies, directory, listener).run())
 
 
@@ -175,10 +175,10 @@ class _Worker:
             stack.push_async_callback(await self._serve(shell, publisher))
             app.finalize()
             tasks = [
-                self._task(shell.run_checkpoints()),
-                self._task(shell.run_heartbeats()),
-                self._task(shell.run_watchdog(lambda: sum(self._lag().values()))),
-                self._task(self._run_watch()),
+                forever(shell.run_checkpoints()),
+                forever(shell.run_heartbeats()),
+                forever(shell.run_watchdog(lambda: sum(self._lag().values()))),
+                forever(self._run_watch()),
             ]
             await self._until_told(app)
             began = time.monotonic()
@@ -201,17 +201,6 @@ class _Worker:
                 return
             task.result()
         fail_stop(app._crash_reason or RuntimeError("Faust stopped by itself"))
-
-    @staticmethod
-    def _task(work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        task = asyncio.ensure_future(work)
-
-        def ended(task: "asyncio.Task[None]") -> None:
-            if not task.cancelled() and (error := task.exception()) is not None:
-                fail_stop(error)
-
-        task.add_done_callback(ended)
-        return task
 
     def _shell(self, publisher: Publisher, producer: AIOKafkaProducer, reader: AIOKafkaConsumer) -> Shell:
         settings = self._settings
@@ -258,10 +247,6 @@ class _Worker:
             log.warning("the rules are those of %s, unsigned; set QETHICS_POLICY_BUNDLE", settings.policies)
             return
 
-        def in_force() -> dict[int, Policy]:
-            units = [(unit.partition, unit.stage) for unit in shell.units.values()]
-            return {partition: stage.policy for partition, stage in units if isinstance(stage, RunStage)}
-
         async def activate(partition: int, bundle: bytes) -> None:
             headers = [(POLICY_HEADER, b"1")]
             await producer.send_and_wait(settings.topic(JOBS), bundle, partition=partition, headers=headers)
@@ -272,7 +257,7 @@ class _Worker:
 
         worker = f"{socket.gethostname()}:{self._listener.getsockname()[1]}"
         source = Source(settings.policy_bundle, bundles)
-        self._watch = Watch(source, bundles, worker, in_force=in_force, activate=activate, tell=tell)
+        self._watch = Watch(source, bundles, worker, in_force=lambda: _in_force(shell), activate=activate, tell=tell)
         await source.look()
         if source.refused is not None:
             log.error("%s is refused, and what no policy judges is denied: %s", source.path, source.refused)
@@ -301,7 +286,7 @@ class _Worker:
         build = build_info()
         registry = CollectorRegistry()
         registry.register(StageCollector(shell, publisher, self._lag, self._catalog, build))
-        registry.register(PolicyCollector(shell, self._watch))
+        registry.register(PolicyCollector(lambda: _in_force(shell), self._watch))
         names = {sli.id: sli.text for sli in SLIS}
         pages = application(registry, lambda: status(shell, self._lag(), build), lambda: names)
         runner = web.AppRunner(pages, access_log=None)
@@ -311,20 +296,10 @@ class _Worker:
         return runner.cleanup
 
 
-def _bound(host: str, port: int) -> socket.socket:
-    """A listening socket; bound before anything else is started, so that a taken port is known at once."""
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(64)
-    except OSError as error:
-        listener.close()
-        raise EnvironmentFault(
-            f"cannot listen on {host}:{port}: {error.strerror}",
-            "end what uses the port, or set QETHICS_WEB_PORT (--web-port) to another; 0 takes any free one",
-        ) from error
-    return listener
+def _in_force(shell: Shell) -> dict[int, Policy]:
+    """Partition -> the policy it is judged by."""
+    units = [(unit.partition, unit.stage) for unit in list(shell.units.values())]
+    return {partition: stage.policy for partition, stage in units if isinstance(stage, RunStage)}
 
 
 def _own_directory(settings: Settings) -> Path:
@@ -341,12 +316,3 @@ def _own_directory(settings: Settings) -> Path:
             "make it writable, or set QETHICS_DATA_DIRECTORY to a directory that is",
         ) from error
     return directory
-
-
-def _quiet_libraries(level: str) -> None:
-    """One line a message on standard error; libraries speak up only when something is wrong."""
-    logging.basicConfig(
-        level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
-    for name in ("aiokafka", "faust", "mode", "kafka"):
-        logging.getLogger(name).setLevel(logging.ERROR)

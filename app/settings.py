@@ -65,6 +65,16 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     policy_keys: Path | None = None
     #: Time between two looks at the bundle.
     policy_seconds: Annotated[float, Meta(gt=0, le=30)] = 2.0
+    #: Where the gate answers.
+    admission_host: str = "127.0.0.1"
+    admission_port: Port = 6067
+    #: By when it answers, and how many requests at once.
+    admission_deadline_seconds: Annotated[float, Meta(gt=0, le=2)] = 1.0
+    admission_concurrency: Annotated[int, Meta(ge=1, le=10_000)] = 64
+    #: What a request must carry as a bearer token; the certificate of the gate.
+    admission_token_file: Path | None = None
+    admission_cert_file: Path | None = None
+    admission_key_file: Path | None = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     def topic(self, name: str) -> str:
@@ -134,6 +144,24 @@ def _refused(message: str) -> SettingError:
 _ADDRESS: Final = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[^\s:,\[\]]+):([0-9]{1,5})\Z")
 
 
+#: Settings that name a file which must be there.
+_FILES: Final = (
+    "ssl_ca_file",
+    "ssl_cert_file",
+    "ssl_key_file",
+    "sasl_password_file",
+    "policy_keys",
+    "admission_token_file",
+    "admission_cert_file",
+    "admission_key_file",
+)
+#: Settings that mean something together alone.
+_PAIRS: Final = (
+    ("policy_bundle", "policy_keys", "go by the rules in QETHICS_POLICIES"),
+    ("admission_cert_file", "admission_key_file", "serve plain HTTP"),
+)
+
+
 def _check(settings: Settings) -> None:
     for address in settings.bootstrap.split(","):
         found = _ADDRESS.match(address)
@@ -146,17 +174,20 @@ def _check(settings: Settings) -> None:
                     f"{PREFIX}{name.upper()} is not set, but the protocol is {settings.security_protocol}",
                     "set it, or choose another QETHICS_SECURITY_PROTOCOL",
                 )
-    for name in ("ssl_ca_file", "ssl_cert_file", "ssl_key_file", "sasl_password_file"):
-        path = getattr(settings, name)
-        if path is not None and not path.is_file():
-            raise SettingError(f"{PREFIX}{name.upper()}: there is no file {path}", "name an existing file")
-    if (settings.policy_bundle is None) != (settings.policy_keys is None):
-        raise SettingError(
-            f"of {PREFIX}POLICY_BUNDLE and {PREFIX}POLICY_KEYS only one is set",
-            "set both, or neither to go by the rules in QETHICS_POLICIES",
-        )
+    _check_files(settings)
     if settings.session_timeout_seconds > settings.request_timeout_seconds:
         raise SettingError(
             f"{PREFIX}SESSION_TIMEOUT_SECONDS is above {PREFIX}REQUEST_TIMEOUT_SECONDS",
             "requests must outlast the session",
         )
+
+
+def _check_files(settings: Settings) -> None:
+    for name in _FILES:
+        path = getattr(settings, name)
+        if path is not None and not path.is_file():
+            raise SettingError(f"{PREFIX}{name.upper()}: there is no file {path}", "name an existing file")
+    for one, other, remedy in _PAIRS:
+        if (getattr(settings, one) is None) != (getattr(settings, other) is None):
+            what = f"of {PREFIX}{one.upper()} and {PREFIX}{other.upper()} only one is set"
+            raise SettingError(what, f"set both, or neither to {remedy}")

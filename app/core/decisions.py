@@ -2,11 +2,9 @@
 
 The fields are those of OPA's decision log (openpolicyagent.org, "Decision Logs") as far as they apply. What differs
 from run to run for no reason that matters (the time an evaluation took) is not in it, so that who asks the same rules
-again gets the same bytes: `replayed`.
+again gets the same bytes (`app.core.replay`).
 """
 
-from datetime import datetime
-from hashlib import sha256
 from typing import Final
 
 import msgspec
@@ -15,7 +13,7 @@ from msgspec import Raw
 from app.core.evidence import instant
 from app.core.facts import Document, Facts
 from app.core.outcomes import BundleName, DecisionRecord, Denied, Result
-from app.core.policy import Policy, PolicyError, Verdict
+from app.core.policy import Policy, Verdict
 
 BUNDLE: Final = "qethics"
 
@@ -79,38 +77,3 @@ def masked(document: Document) -> tuple[str, ...]:
 def exemptions(verdict: Verdict) -> tuple[str, ...]:
     """The exemptions in a verdict, by id."""
     return tuple(sorted({breach.exemption.id for breach in verdict.breaches if breach.exemption is not None}))
-
-
-def replayed(written: bytes, policy: Policy) -> bytes:
-    """A record of the stream as it would be written today by the rules that decided it.
-
-    Raises
-    ------
-    PolicyError
-        If it is no record, other rules than those of `policy` decided it, or its input is not what its digest says.
-    """
-    try:
-        before = msgspec.json.decode(written, type=DecisionRecord)
-        document = msgspec.json.decode(before.input, type=Document)
-        at = datetime.fromisoformat(before.timestamp).timestamp()
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise PolicyError(f"no decision record: {error}") from error
-    name = before.bundles.get(BUNDLE)
-    if name is None or name.digest != policy.digest:
-        raise PolicyError(f"it was decided by revision {name.revision if name else 'none'}, not {policy.revision}")
-    if sha256(before.input).hexdigest() != before.input_digest:
-        raise PolicyError("its input is not what its digest says")
-    verdict = policy.decide(msgspec.json.encode(document))
-    verdict = policy.exempted(verdict, document.run, document.routing, at)
-    again = msgspec.structs.replace(
-        before,
-        bundles=bundles(policy),
-        labels=policy.labels,
-        input=Raw(msgspec.json.encode(document)),
-        input_digest=verdict.input_digest,
-        result=result(verdict),
-        masked=masked(document),
-        exemptions=exemptions(verdict),
-        answer="deny" if verdict.denies else "allow",
-    )
-    return msgspec.json.encode(again)

@@ -141,12 +141,12 @@ def _outside_limits(value: bytes | None) -> Rejection | None:
         return Rejection(Reason.EMPTY_VALUE, "no bytes")
     if len(value) > MAX_BYTES:
         return Rejection(Reason.TOO_LARGE, f"{len(value)} bytes, at most {MAX_BYTES} are taken")
-    if _nesting(value) > MAX_NESTING:
+    if nesting(value) > MAX_NESTING:
         return Rejection(Reason.TOO_DEEP, f"nesting above {MAX_NESTING}")
     return None
 
 
-def _nesting(value: bytes) -> int:
+def nesting(value: bytes) -> int:
     """The deepest nesting of a JSON text; brackets inside strings do not count."""
     depth = deepest = 0
     in_string = escaped = False

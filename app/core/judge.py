@@ -104,7 +104,7 @@ class Judge:
             self._record(asked, verdict, subject, run_id, cause, producer)
         for breach in verdict.breaches:
             rule = breach.rule
-            self._counters["violation", rule.name, rule.severity, mode(breach)] += 1
+            self._counters["violation", rule.name, rule.severity, breach.mode] += 1
             violation_id = outcome_id("violation", *cause, rule.name, breach.reason)
             self._output.outcomes.violations.append(
                 violation(breach, verdict, self._in_force.policy.revision, violation_id, run_id, evidence.instant(at))
@@ -198,7 +198,7 @@ def violation(breach: Breach, verdict: Verdict, revision: str, violation_id: str
         violation_id=violation_id,
         run_id=run_id,
         rule=rule.name,
-        mode=mode(breach),
+        mode=breach.mode,
         severity=rule.severity,
         owner=rule.owner,
         control=rule.control,
@@ -208,11 +208,6 @@ def violation(breach: Breach, verdict: Verdict, revision: str, violation_id: str
         at=at,
         exemption=breach.exemption.id if breach.exemption is not None else None,
     )
-
-
-def mode(breach: Breach) -> str:
-    """What a broken rule led to: its mode, or `exempt` where somebody gave leave."""
-    return breach.rule.mode if breach.exemption is None else "exempt"
 
 
 #: Steps by which a run got further than being asked for.

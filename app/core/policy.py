@@ -85,9 +85,14 @@ class Breach(NamedTuple):
     exemption: Exemption | None = None
 
     @property
+    def mode(self) -> str:
+        """What it leads to: the mode of the rule, or `exempt` where somebody gave leave."""
+        return self.rule.mode if self.exemption is None else "exempt"
+
+    @property
     def denies(self) -> bool:
         """Whether the rule is enforced and nobody gave leave."""
-        return self.exemption is None and self.rule.mode == "enforce"
+        return self.mode == "enforce"
 
 
 class Verdict(NamedTuple):

@@ -21,9 +21,10 @@ from app.conventions import (
     SAMPLES,
 )
 from app.core.bitstrings import Bitstrings
+from app.core.budget import HOUR_SECONDS, Spent
 from app.core.canary import SIGNALS as COMPARED
 from app.core.canary import Canary, Release, compared, rollback, verdict
-from app.core.catalog import OTHER, Catalog
+from app.core.catalog import OTHER, RUNTIMES, UNKNOWN, Catalog
 from app.core.clock import Clock
 from app.core.decode import Reason
 from app.core.drift import Drift, Ended, Firing, Found, Offer, Watched, possible, readings
@@ -38,11 +39,11 @@ from app.core.runs import read_state
 from app.core.sequences import Producer
 from app.core.unauthorized import Routings
 
-VERSION: Final = 6
+VERSION: Final = 7
 #: The signals an observation carries, by the name of its field.
 SIGNALS: Final = tuple(DRIFT_ALERTS)
-_HOUR: Final = 3600.0
 _HOURS_KEPT: Final = 72
+_RUNTIMES: Final = (*RUNTIMES, UNKNOWN)
 #: Producers whose sequence numbers are watched, at most; events of further ones are counted as unwatched.
 _PRODUCERS: Final = 10_000
 #: A producer not heard of for a day is forgotten.
@@ -118,6 +119,7 @@ class _State(Struct):
     settled: list[tuple[str, str, int, int]]
     drift: list[bytes]
     routings: Routings
+    spent: Spent
     counters: list[tuple[tuple[str, ...], int]]
 
 
@@ -178,6 +180,7 @@ class StreamStage:
         self._applied: dict[tuple[str, int], int] = {}
         self.drift = Drift(catalog, partitions)
         self.routings = Routings()
+        self.spent = Spent()
         #: The streams that have canaries.
         self._compared: set[str] = set()
         #: What another configuration ended, to be said with the next batch.
@@ -440,14 +443,27 @@ class StreamStage:
     # -- spending (M9) -----------------------------------------------------------------------------------------------
 
     def _spend(self, spending: Spending) -> None:
-        key = spending.cost_center, spending.runtime, int(spending.at // _HOUR)
+        key = spending.cost_center, spending.runtime, int(spending.at // HOUR_SECONDS)
         if key[2] <= self._newest_hour - _HOURS_KEPT:
             self.counters["late_spend",] += 1
             return
         self.hours.setdefault(key, Hour()).microdollars += spending.microdollars
+        self._freeze(spending.cost_center, key[2])
         if key[2] > self._newest_hour:
             self._newest_hour = key[2]
             self._settle_hours()
+
+    def _freeze(self, center: str, hour: int) -> None:
+        """Order that a cost center whose hour is spent sends nothing more to quantum computers in it."""
+        budget = self._catalog.budgets.get(center)
+        if budget is None:
+            return
+        spent = sum(self.hours[key].microdollars for name in _RUNTIMES if (key := (center, name, hour)) in self.hours)
+        said = self.spent.take(center, hour, spent / 1e6, budget, self.clock.at)
+        if said is not None:
+            alert, order = said
+            self._output.outcomes.alerts.append(alert)
+            self._output.outcomes.directives.append(order)
 
     def _settle_hours(self) -> None:
         """Fold hours older than any correction is taken for into two integers a cost center."""
@@ -480,6 +496,9 @@ class StreamStage:
         for alert, lifted in self.routings.recovered(now, self.clock.at):
             self._output.outcomes.alerts.append(alert)
             self._output.outcomes.lifted += [lifted] if lifted is not None else []
+        for ending, over in self.spent.ended(self.clock.at):
+            self._output.outcomes.alerts.append(ending)
+            self._output.outcomes.lifted.append(over)
         for watch, lane, firing in self.drift.cooled_down(now):
             why = "the cool-down has ended; a change that stays may be said again"
             self._said_ended(Ended(watch.labels(lane), firing, why), self.clock.at)
@@ -526,6 +545,7 @@ class StreamStage:
                 [(*key, *figures) for key, figures in self.settled.items()],
                 self.drift.snapshot(),
                 self.routings,
+                self.spent,
                 sorted(self.counters.items()),
             )
         )
@@ -540,7 +560,7 @@ class StreamStage:
         """
         state = read_state(snapshot, _State, VERSION)
         self.clock, self.streams, self.producers = state.clock, state.streams, state.producers
-        self.routings = state.routings
+        self.routings, self.spent = state.routings, state.spent
         self._applied = {(topic, partition): offset for topic, partition, offset in state.applied}
         self.hours = {(center, runtime, hour): Hour(amount) for center, runtime, hour, amount in state.hours}
         self._newest_hour = max((hour for *_, hour, _ in state.hours), default=0)

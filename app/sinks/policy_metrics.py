@@ -1,35 +1,34 @@
 """Prometheus metrics of the policy in force: which it is, whether it is the one it should be, and its exemptions."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from app.conventions import METRIC_PREFIX
-from app.core.runs import RunStage
+from app.core.policy import Policy
 from app.policy.watch import Watch
-from app.stream.shell import Shell
 
 
 class PolicyCollector(Collector):
-    """The policy of one worker.
+    """The policy of one process.
 
     Parameters
     ----------
-    shell
-        Whose partitions are looked at.
+    in_force
+        Partition -> the policy it is judged by.
     watch
         What watches the source of the policy; None where the rules are those of a directory.
     """
 
-    def __init__(self, shell: Shell, watch: Watch | None) -> None:
-        self._shell = shell
+    def __init__(self, in_force: Callable[[], Mapping[Any, Policy]], watch: Watch | None) -> None:
+        self._in_force = in_force
         self._watch = watch
 
     def collect(self) -> Iterable[Metric]:
         """All metrics, as they are now."""
-        units = [(str(unit.partition), unit.stage) for unit in list(self._shell.units.values())]
-        policies = [(partition, stage.policy) for partition, stage in units if isinstance(stage, RunStage)]
+        policies = self._in_force()
         version = GaugeMetricFamily(
             METRIC_PREFIX + "policy_version",
             "version of the bundle in force; 0 of a directory, -1 of none",
@@ -40,9 +39,9 @@ class PolicyCollector(Collector):
             "until when an exemption in force holds",
             labels=["exemption", "rule", "owner"],
         )
-        exemptions = {exemption.id: exemption for _, policy in policies for exemption in policy.pack.exemptions}
-        for partition, policy in policies:
-            version.add_metric([partition, policy.revision], policy.pack.version)
+        exemptions = {exemption.id: exemption for policy in policies.values() for exemption in policy.pack.exemptions}
+        for partition, policy in policies.items():
+            version.add_metric([str(partition), policy.revision], policy.pack.version)
         for each in exemptions.values():
             expires.add_metric([each.id, each.rule, each.owner], each.expires.timestamp())
         yield from (version, expires)

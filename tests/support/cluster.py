@@ -32,22 +32,22 @@ from app.settings import Settings, load
 from app.stream.checkpoint import end_offset
 
 
-class Worker:
-    """One worker process."""
+class Process:
+    """One process of the deployment: a worker, or a gate."""
 
-    def __init__(self, cluster, number, environment):
+    def __init__(self, cluster, command, number, environment):
         self.port = free_port()
-        self.log = cluster.directory / f"worker-{number}.log"
+        self.log = cluster.directory / f"{command}-{number}.log"
         environment = {
-            **environment,
             **{name: value for name, value in os.environ.items() if not name.startswith("QETHICS_")},
             **cluster.settings.environment(),
-            "QETHICS_WEB_PORT": str(self.port),
+            f"QETHICS_{'WEB' if command == 'worker' else 'ADMISSION'}_PORT": str(self.port),
             "PYTHONWARNINGS": "ignore",
+            **environment,
         }
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "app", "worker"], env=environment, stdout=output, stderr=output
+                [sys.executable, "-m", "app", command], env=environment, stdout=output, stderr=output
             )
 
     @property
@@ -81,7 +81,8 @@ class Cluster:
 
     def __init__(self, bootstrap, directory: Path, *, partitions=4, closing=None, **settings):
         self.directory = directory
-        self.workers: list[Worker] = []
+        self.workers: list[Process] = []
+        self.gates: list[Process] = []
         self.started = 0
         policies = directory / "policies"
         shutil.copytree(DEFAULT_DIRECTORY, policies)
@@ -102,16 +103,24 @@ class Cluster:
 
     def start(self, **environment):
         self.started += 1
-        worker = Worker(self, self.started, environment)
+        worker = Process(self, "worker", self.started, environment)
         self.workers.append(worker)
         return worker
+
+    def gate(self, *, ready=True, **environment):
+        """A gate, ready to answer unless it is not to be waited for."""
+        gate = Process(self, "admission", len(self.gates) + 1, environment)
+        self.gates.append(gate)
+        if ready:
+            self.await_(lambda: gate.page("/readyz") == "ready\n", 30, "the gate ready")
+        return gate
 
     def alive(self):
         return [worker for worker in self.workers if worker.alive]
 
     def end(self):
-        for worker in self.workers:
-            worker.end()
+        for process in (*self.workers, *self.gates):
+            process.end()
 
     def statuses(self):
         return [status for worker in self.alive() if (status := worker.status())]
@@ -141,7 +150,9 @@ class Cluster:
         )
 
     def logs(self):
-        return {worker.log.name: worker.log.read_text(errors="replace")[-600:] for worker in self.workers}
+        return {
+            worker.log.name: worker.log.read_text(errors="replace")[-600:] for worker in (*self.workers, *self.gates)
+        }
 
     async def topics(self):
         await kafka.ensure_topics(self.settings)

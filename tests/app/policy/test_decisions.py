@@ -14,8 +14,8 @@ from app.catalog import DEFAULT_DIRECTORY
 from app.cli import main
 from app.contract import schema
 from app.conventions import DECISIONS, JOBS, RESULTS
-from app.core.decisions import replayed
 from app.core.policy import Policy, PolicyError
+from app.core.replay import replayed
 from app.core.runs import RunStage
 from app.policy import bundle as bundles
 from app.policy.evaluator import LABELS, Inline

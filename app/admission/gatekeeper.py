@@ -1,0 +1,152 @@
+"""What every way in shares: how many requests at once, by when, by which policy, and that the answer is on record."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from app.core import admission
+from app.core.admission import AdmissionRequest, AdmissionResponse, Asked, Decided
+from app.core.outcomes import DecisionRecord, Directive
+from app.core.policy import NONE, Policy, PolicyError
+from app.policy.evaluator import Evaluator, Inline
+
+#: Buckets of the histogram of answers, in seconds.
+BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
+
+
+class Busy(Exception):
+    """More requests are being answered than may be at once."""
+
+
+class NotReady(Exception):
+    """There is no verified policy yet, or the directives are not known yet; the text says which."""
+
+
+class Gatekeeper:
+    """Answers admission requests.
+
+    Parameters
+    ----------
+    policy
+        The policy in force, `NONE` before there is one.
+    directives
+        The directives there are.
+    not_ready
+        Why the directives are not known yet; None once they are.
+    keep
+        Puts a record where it cannot be lost; raises if that cannot be had.
+    deadline_seconds
+        By when a request is answered, in (0, 2].
+    concurrency
+        Requests that are answered at once, >= 1; those beyond are refused at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        policy: Callable[[], Policy],
+        directives: Callable[[], Mapping[tuple[str, str], Directive]],
+        not_ready: Callable[[], str | None],
+        keep: Callable[[DecisionRecord], Awaitable[object]],
+        deadline_seconds: float,
+        concurrency: int,
+    ) -> None:
+        self._policy = policy
+        self._directives = directives
+        self._not_ready = not_ready
+        self._keep = keep
+        self._deadline_seconds = deadline_seconds
+        self._concurrency = concurrency
+        # The engine takes one question at a time.
+        self._thread = ThreadPoolExecutor(1, "policy")
+        self.pending = 0
+        #: (answer, why it is not that of the rules) -> requests; (bound) -> answers within it.
+        self.answers: Counter[tuple[str, str]] = Counter()
+        self.refused: Counter[str] = Counter()
+        self.within: Counter[float] = Counter()
+        self.seconds = 0.0
+
+    def ready(self) -> str | None:
+        """Why no request can be answered; None if one can."""
+        if self._policy() is NONE:
+            return "no verified policy bundle is loaded"
+        return self._not_ready()
+
+    async def answer(self, request: AdmissionRequest) -> AdmissionResponse:
+        """Answer a request, with its record kept before; a dry run keeps none.
+
+        Raises
+        ------
+        Busy
+            If too many requests wait.
+        NotReady
+            If none can be answered yet.
+        """
+        if (why := self.ready()) is not None:
+            self.refused["not_ready"] += 1
+            raise NotReady(why)
+        if self.pending >= self._concurrency:
+            self.refused["busy"] += 1
+            raise Busy
+        self.pending += 1
+        began = time.monotonic()
+        try:
+            question, policy = admission.asked(request), self._policy()
+            decided, failed = await self._decided(question, policy, began)
+            if not request.dry_run:
+                decided, failed = await self._kept(decided, failed, question, policy, began)
+            self.answers[decided.response.answer, failed] += 1
+            return decided.response
+        finally:
+            self.pending -= 1
+            self._took(time.monotonic() - began)
+
+    async def _decided(self, question: Asked, policy: Policy, began: float) -> tuple[Decided, str]:
+        try:
+            async with asyncio.timeout(self._left(began)):
+                work = asyncio.get_running_loop().run_in_executor(
+                    self._thread, _decide, question, policy, dict(self._directives()), began + self._deadline_seconds
+                )
+                return await work, ""
+        except TimeoutError:
+            why = f"no decision within {self._deadline_seconds:g} s"
+            return admission.denied(question, policy, why, time.time()), "late"
+
+    async def _kept(
+        self, decided: Decided, failed: str, question: Asked, policy: Policy, began: float
+    ) -> tuple[Decided, str]:
+        """Keep the record of an answer; an answer without one is deny."""
+        try:
+            async with asyncio.timeout(self._left(began)):
+                await self._keep(decided.record)
+            return decided, failed
+        except (TimeoutError, OSError, RuntimeError) as error:
+            why = f"the decision could not be put on record: {type(error).__name__}"
+            return admission.denied(question, policy, why, time.time()), "not_recorded"
+
+    def _left(self, began: float) -> float:
+        return max(self._deadline_seconds - (time.monotonic() - began), 0.001)
+
+    def _took(self, seconds: float) -> None:
+        self.seconds += seconds
+        self.within[next((bound for bound in BOUNDS if seconds <= bound), float("inf"))] += 1
+
+    def close(self) -> None:
+        """Take no further question."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def _decide(
+    question: Asked, policy: Policy, directives: Mapping[tuple[str, str], Directive], deadline: float
+) -> Decided:
+    """Decide, in the thread of the engine."""
+
+    def ask(path: str, document: bytes) -> bytes:
+        if time.monotonic() >= deadline:
+            raise PolicyError("the time is up")
+        return policy.evaluate.ask(path, document) if isinstance(policy.evaluate, Evaluator | Inline) else b""
+
+    return admission.decide(question, policy, ask, directives, time.time())

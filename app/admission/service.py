@@ -1,0 +1,184 @@
+"""The gate as a process: its policy, its directives, its ways in, and where it keeps its records."""
+
+import asyncio
+import logging
+import signal
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack, closing
+from typing import Any
+
+import msgspec
+from aiohttp import web
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from prometheus_client import CollectorRegistry
+
+from app import kafka
+from app.admission.directives import Directives
+from app.admission.gatekeeper import Gatekeeper
+from app.admission.http import application
+from app.admission.metrics import AdmissionCollector
+from app.admission.relay import Relay
+from app.conventions import ADMISSIONS, DIRECTIVES
+from app.core.identity import bucket
+from app.core.outcomes import Alert, DecisionRecord, Outcomes
+from app.core.policy import NONE
+from app.errors import SettingError
+from app.policy.bundle import read_keys
+from app.policy.bundles import Bundles
+from app.policy.watch import Source, Watch
+from app.serving import forever, listening, quiet_libraries
+from app.settings import Settings
+from app.sinks import alerts
+from app.sinks.policy_metrics import PolicyCollector
+from app.sinks.topic import Publisher
+
+log = logging.getLogger("qethics.admission")
+
+
+def run_admission(settings: Settings) -> None:
+    """Run one gate until it is told to stop.
+
+    Raises
+    ------
+    QethicsError
+        If it cannot begin; the error says why and what to do.
+    """
+    quiet_libraries(settings.log_level)
+    if settings.policy_bundle is None or settings.policy_keys is None:
+        raise SettingError(
+            "the gate goes by a signed bundle, and none is set",
+            "make one with `qethics policy build`, and set QETHICS_POLICY_BUNDLE and QETHICS_POLICY_KEYS",
+        )
+    token, certificate = _token(settings), _certificate(settings)
+    with (
+        listening(settings.admission_host, settings.admission_port, "admission_port") as listener,
+        closing(Bundles(read_keys(settings.policy_keys))) as bundles,
+    ):
+        source = Source(settings.policy_bundle, bundles)
+        asyncio.run(_Gate(settings, bundles, source, listener, token, certificate).run())
+
+
+class _Gate:
+    """One gate process: what it holds, in the order it is started."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        bundles: Bundles,
+        source: Source,
+        listener: socket.socket,
+        token: bytes | None,
+        certificate: ssl.SSLContext | None,
+    ) -> None:
+        self._settings = settings
+        self._bundles = bundles
+        self._source = source
+        self._listener = listener
+        self._token = token
+        self._certificate = certificate
+
+    async def run(self) -> None:
+        """Start everything, wait, stop everything."""
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        settings = self._settings
+        await kafka.ensure_topics(settings)
+        async with AsyncExitStack() as stack:
+            # Decisions of one moment go out together.
+            producer = await kafka.connected(kafka.producer(settings, linger_ms=1), settings)
+            stack.push_async_callback(producer.stop)
+            reader = await kafka.connected(kafka.consumer(settings, fetch_max_wait_ms=50), settings)
+            stack.push_async_callback(reader.stop)
+            asker = kafka.consumer(
+                settings, group_id=f"{settings.group}-admission", fetch_max_wait_ms=20, auto_offset_reset="latest"
+            )
+            await kafka.connected(asker, settings)
+            stack.push_async_callback(asker.stop)
+            directives = Directives(reader, settings.topic(DIRECTIVES), settings.partitions)
+
+            async def keep(record: DecisionRecord) -> None:
+                topic, key = settings.topic(ADMISSIONS), record.run_id.encode()
+                await producer.send_and_wait(topic, msgspec.json.encode(record), key=key)
+
+            gatekeeper = Gatekeeper(
+                policy=lambda: self._source.policy or NONE,
+                directives=lambda: directives.known,
+                not_ready=directives.not_ready,
+                keep=keep,
+                deadline_seconds=settings.admission_deadline_seconds,
+                concurrency=settings.admission_concurrency,
+            )
+            stack.callback(gatekeeper.close)
+            watch = self._watch(producer)
+            stack.push_async_callback(await self._serve(gatekeeper, directives, watch))
+            tasks = [
+                forever(self._run_watch(watch)),
+                forever(directives.run()),
+                forever(Relay(asker, producer, gatekeeper, settings).run()),
+            ]
+            await stop.wait()
+            for each in tasks:
+                each.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _watch(self, producer: AIOKafkaProducer) -> Watch:
+        settings = self._settings
+        publisher = Publisher(producer, (alerts.SINK,), settings.topic)
+
+        async def tell(alert: Alert) -> None:
+            log.warning("%s: %s", alert.name, alert.summary)
+            await publisher.write(bucket(alert.fingerprint, settings.partitions), Outcomes(alerts=[alert]))
+
+        async def activate(partition: int, bundle: bytes) -> None:
+            """The gate goes by the source itself, and by no partition."""
+
+        worker = f"{socket.gethostname()}:{self._listener.getsockname()[1]}"
+        return Watch(self._source, self._bundles, worker, in_force=dict, activate=activate, tell=tell)
+
+    async def _run_watch(self, watch: Watch) -> None:
+        while True:
+            try:
+                await watch.step(time.time())
+            except KafkaError as error:
+                log.warning("the policy could not be looked after: %s", error)
+            await asyncio.sleep(self._settings.policy_seconds)
+
+    async def _serve(self, gatekeeper: Gatekeeper, directives: Directives, watch: Watch) -> Callable[[], Any]:
+        registry = CollectorRegistry()
+        registry.register(AdmissionCollector(gatekeeper, directives))
+        registry.register(PolicyCollector(lambda: {"gate": self._source.policy or NONE}, watch))
+        runner = web.AppRunner(application(gatekeeper, registry, directives.active, self._token), access_log=None)
+        await runner.setup()
+        await web.SockSite(runner, self._listener, ssl_context=self._certificate).start()
+        scheme = "http" if self._certificate is None else "https"
+        log.info("the gate answers at %s://%s:%d/v1/admission", scheme, *self._listener.getsockname()[:2])
+        return runner.cleanup
+
+
+def _token(settings: Settings) -> bytes | None:
+    path = settings.admission_token_file
+    if path is None:
+        return None
+    try:
+        token = path.read_bytes().strip()
+    except OSError as error:
+        raise SettingError(f"QETHICS_ADMISSION_TOKEN_FILE: {error}", "name a readable file") from error
+    if not token:
+        raise SettingError(f"QETHICS_ADMISSION_TOKEN_FILE: {path} is empty", "write the token into it")
+    return token
+
+
+def _certificate(settings: Settings) -> ssl.SSLContext | None:
+    if settings.admission_cert_file is None:
+        return None
+    try:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(settings.admission_cert_file, settings.admission_key_file)
+    except (ssl.SSLError, OSError) as error:
+        raise SettingError(f"TLS: {error}", "check QETHICS_ADMISSION_CERT_FILE and _KEY_FILE") from error
+    return context

@@ -1,0 +1,54 @@
+"""What processes that serve have in common: a port, quiet libraries, and work that never ends by itself."""
+
+import asyncio
+import logging
+import socket
+import sys
+from collections.abc import Coroutine
+from typing import Any
+
+from app.errors import EnvironmentFault
+from app.stream.shell import fail_stop
+
+
+def forever(work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+    """Work without end; should it fail, the process ends at once and says why."""
+    started = asyncio.ensure_future(work)
+
+    def ended(task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            fail_stop(error)
+
+    started.add_done_callback(ended)
+    return started
+
+
+def listening(host: str, port: int, setting: str) -> socket.socket:
+    """A listening socket; bound before anything else is started, so that a taken port is known at once.
+
+    Raises
+    ------
+    EnvironmentFault
+        If it cannot listen there; the error names the setting of the port.
+    """
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(64)
+    except OSError as error:
+        listener.close()
+        raise EnvironmentFault(
+            f"cannot listen on {host}:{port}: {error.strerror}",
+            f"end what uses the port, or set QETHICS_{setting.upper()} to another; 0 takes any free one",
+        ) from error
+    return listener
+
+
+def quiet_libraries(level: str) -> None:
+    """One line a message on standard error; libraries speak up only when something is wrong."""
+    logging.basicConfig(
+        level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )
+    for name in ("aiokafka", "faust", "mode", "kafka"):
+        logging.getLogger(name).setLevel(logging.ERROR)
