@@ -6,17 +6,15 @@ import shutil
 import ssl
 import subprocess
 import time
-import urllib.error
-import urllib.request
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import jsonschema
 import msgspec
 import pytest
+from asking import ROUTING, ask, post, question
 from cluster import Cluster
 from command import qethics
-from records import SUBMITTED
 from signing import built, key_pair
 
 from app import kafka
@@ -27,8 +25,6 @@ from app.core.evidence import instant
 from app.core.outcomes import Directive
 
 pytestmark = pytest.mark.broker
-
-ROUTING = {"provider": "ibm", "endpoint": "ibm-us-east/quantum", "region": "us-east", "backend": "ibm_fez"}
 
 
 @pytest.fixture(scope="module")
@@ -52,37 +48,6 @@ def deployment(bootstrap, tmp_path_factory, pair):
 @pytest.fixture
 def gate(deployment):
     return deployment.gates[0]
-
-
-def question(run_id=None, *, routing=ROUTING, dry_run=False, **fields):
-    run = {name: value for name, value in {**SUBMITTED, **fields}.items() if value is not None}
-    return {
-        "request_id": uuid.uuid4().hex,
-        "run_id": run_id or f"run-{uuid.uuid4().hex[:8]}",
-        "run": run,
-        **({"routing": routing} if routing else {}),
-        "requested_by": "scheduler-1",
-        "dry_run": dry_run,
-    }
-
-
-def post(gate, path, body, headers=None, scheme="http", context=None):
-    """Status and JSON body of an answer."""
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    request = urllib.request.Request(
-        f"{scheme}://127.0.0.1:{gate.port}{path}", data, {"Content-Type": "application/json", **(headers or {})}
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=10, context=context) as answer:
-            return answer.status, json.loads(answer.read())
-    except urllib.error.HTTPError as error:
-        return error.code, json.loads(error.read())
-
-
-def ask(gate, **fields):
-    status, answer = post(gate, "/v1/admission", question(**fields))
-    assert status == 200, answer
-    return answer
 
 
 def recorded(deployment):

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from signing import built, changed, key_pair
 
 from app.catalog import DEFAULT_DIRECTORY
 from app.core import facts
 from app.core.facts import Document
+from app.policy import bundle as bundles
 from app.policy import lint
 from app.policy.pack import load_pack, load_policy
 
@@ -130,3 +132,35 @@ def test_opa_takes_the_rules_in_strict_mode(opa):
         [opa, "check", "--strict", DEFAULT_DIRECTORY / "rules"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_opa_itself_verifies_our_bundles_and_refuses_what_was_tampered_with(opa, tmp_path):
+    pair = key_pair(tmp_path)
+    path = tmp_path / "bundle.tar.gz"
+    good = built(DEFAULT_DIRECTORY, pair, 5)
+    (key_id,) = bundles.read_keys(pair.public)
+    command = [opa, "build", "-b", path, "-o", tmp_path / "out.tar.gz", "--signing-alg", "ES256"]
+    command += ["--verification-key", pair.public, "--verification-key-id", key_id]
+    tampered = {
+        "not at all": good,
+        "a rule": changed(good, **{"rules/lib.rego": b"package qethics.lib\n"}),
+        "an extra file": changed(good, **{"rules/extra.rego": b"package extra\n"}),
+        "data": changed(good, **{"data.json": b"{}"}),
+        "no signature": changed(good, **{".signatures.json": None}),
+    }
+    for name, data in tampered.items():
+        path.write_bytes(data)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode == 0) == (name == "not at all"), (name, done.stderr)
+
+
+def test_a_bundle_judges_in_opa_as_it_judges_here(opa, policy, tmp_path):
+    path, asked = tmp_path / "bundle.tar.gz", tmp_path / "input.json"
+    path.write_bytes(built(DEFAULT_DIRECTORY, key_pair(tmp_path), 5))
+    document = msgspec.json.encode(Document(judging=("run", "routing")))
+    asked.write_bytes(document)
+    command = [opa, "eval", "-b", path, "-i", asked, "--format", "raw", "data.qethics.decision"]
+    said = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    ours = json.loads(policy.evaluate(document))
+    assert said["allow"] is ours["allow"] is False
+    assert sorted(map(str, said["violations"])) == sorted(map(str, ours["violations"]))
