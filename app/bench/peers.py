@@ -82,13 +82,13 @@ class Work:
         now = time.time()
         if now - self._beaten >= 1:
             self._beaten = now
-            for topic in (JOBS, RESULTS):
+            for topic in RunStage.topics:
                 self._apply(topic, 0, [Record(0, int(now * 1000), None, b"{}", ((HEARTBEAT_HEADER, b"1"),))])
 
     def _apply(self, topic: str, partition: int, records: list[Record]) -> None:
         if not records:
             return
-        name = JOBS if topic.endswith(JOBS) else RESULTS
+        name = next(name for name in RunStage.topics if topic.endswith(name))
         outcomes = self._runs.apply(Batch(name, partition, records[0].offset, records[-1].offset + 1, records))
         for sink in SINKS:
             for line in sink.lines(outcomes):

@@ -79,6 +79,10 @@ class OutcomeFacts(Struct, frozen=True, gc=False, kw_only=True):
     signed: bool = False
     #: From the parameters' own date to the end of the run, rounded up.
     calibration_age_hours: int | None = None
+    #: Of the last routing.
+    runtime: str | None = None
+    #: What the gate answered (allow, deny or fallback_classical), by its own record; null if nobody asked.
+    answer: str | None = None
 
 
 class Clear(Struct, frozen=True, gc=False):
@@ -158,8 +162,8 @@ def derived(event: events.Submitted) -> Derived:
     )
 
 
-def outcome(run: Run, path: list[tuple[str, float]]) -> OutcomeFacts:
-    """How a run ended, as far as it is known when it closes; `path` has its steps (`ledger.steps`)."""
+def outcome(run: Run, path: list[tuple[str, float]], answer: str | None) -> OutcomeFacts:
+    """How a run ended, as far as it is known when it closes: its steps (`ledger.steps`), and what the gate answered."""
     decision, origin = run.decision, run.results.origin if run.results is not None else None
     decided = decision is not None and decision.made
     age = None
@@ -179,6 +183,8 @@ def outcome(run: Run, path: list[tuple[str, float]]) -> OutcomeFacts:
         backend=origin.backend if origin is not None else None,
         signed=run.results is not None and run.results.signed,
         calibration_age_hours=age,
+        runtime=run.routing.runtime if run.routing is not None else None,
+        answer=answer,
     )
 
 

@@ -9,7 +9,7 @@ from app.core.catalog import ANY, UNKNOWN, Catalog
 from app.core.facts import DecisionFacts, Facts
 from app.core.identity import outcome_id
 from app.core.in_force import InForce
-from app.core.outcomes import CANARY, Observation, Spending, Unauthorized, Violation
+from app.core.outcomes import CANARY, Answer, Observation, Spending, Unauthorized, Violation
 from app.core.output import Output
 from app.core.policy import ROUTING_RULE, Breach, Verdict
 from app.core.results import stream_key
@@ -60,15 +60,18 @@ class Judge:
             asked = Facts((facts.TEXT,), clear=found)
             self._judged(asked, subject, event.run_id, event.at.timestamp(), offset, event.producer)
 
-    def ended(self, run_id: str, run: Run, path: list[tuple[str, float]]) -> None:
-        """Judge how a run ended, by its steps; what went on without being routed is judged as a run as well."""
+    def ended(self, run_id: str, run: Run, path: list[tuple[str, float]], answer: Answer | None) -> None:
+        """Judge how a run ended, by its steps and what the gate had answered.
+
+        What went on without being routed is judged as a run as well.
+        """
         if not run.steps & _WENT_ON_BITS and run.decision is None:
             return  # refused, given up, or nothing but results: it influenced nothing
         asked = Facts(
             (facts.OUTCOME,) if run.ruled else (facts.RUN, facts.OUTCOME),
             run.declared,
             run.derived,
-            outcome=facts.outcome(run, path),
+            outcome=facts.outcome(run, path, answer),
         )
         at = path[-1][1] if path else run.decision.at if run.decision is not None else 0.0
         self._judged(asked, run, run_id, at, None, None)

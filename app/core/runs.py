@@ -1,8 +1,8 @@
 """The run stage: what one partition of `jobs` and `results` says about its runs.
 
 Rules of this file. Its state is a function of the records it was given: time comes from heartbeat records in the log,
-so a replay meets every tick where the first run met it. Jobs and results of a run come from two logs whose order
-against each other is not fixed, so whatever is counted here does not depend on it.
+so a replay meets every tick where the first run met it. Jobs and results of a run, and what the gate answered about
+it, come from three logs whose order against each other is not fixed, so whatever is counted here does not depend on it.
 
 The way of an event: decode -> admit (once only) -> its handler -> settle the run when nothing is missing.
 """
@@ -14,8 +14,9 @@ from typing import Any, Final, get_args
 import msgspec
 from msgspec import Raw, Struct
 
-from app.conventions import JOBS, RESULTS
+from app.conventions import ADMISSIONS, JOBS, RESULTS
 from app.core import events, evidence, facts, ledger, results
+from app.core.answers import Answers
 from app.core.catalog import UNKNOWN, Catalog
 from app.core.clock import Clock
 from app.core.decode import MAX_AHEAD_SECONDS, Reason, Rejection, decode_job, decode_result, trace_id
@@ -60,6 +61,7 @@ class _State(Struct):
     forgotten: list[bytes]
     gaps: dict[str, float]
     policy: PolicyState
+    answers: dict[bytes, int]
     counters: list[tuple[tuple[str, ...], int]]
 
 
@@ -78,7 +80,7 @@ class RunStage:
         The time that exemptions go by, seconds since the epoch; that of the log without.
     """
 
-    topics: Final = (JOBS, RESULTS)
+    topics: Final = (JOBS, RESULTS, ADMISSIONS)
 
     def __init__(
         self,
@@ -98,6 +100,8 @@ class RunStage:
         self.runs: dict[str, Run] = {}
         self.closed: dict[str, Closed] = {}
         self.counters = self._output.counters
+        self._takes = {JOBS: self._take_job, RESULTS: self._take_result, ADMISSIONS: self._take_answer}
+        self._answers = Answers()
         self._forgotten = Forgotten()
         #: Producer -> when it was last said to have lost events, in seconds watched.
         self._gaps: dict[str, float] = {}
@@ -112,17 +116,17 @@ class RunStage:
     # -- the way of a batch ------------------------------------------------------------------------------------------
 
     def apply(self, batch: Batch) -> Outcomes:
-        """Take in a batch of one of the two input topics and say what follows from it.
+        """Take in a batch of one of the input topics and say what follows from it.
 
         Parameters
         ----------
         batch
-            Consecutive records of `jobs` or `results`, of this stage's partition.
+            Consecutive records of one of `topics`, of this stage's partition.
         """
         output = self._output
         output.begin(batch)
         self._sequences = {}
-        take = self._take_job if batch.topic == JOBS else self._take_result
+        take = self._takes[batch.topic]
         for record in batch.records:
             said = control(record) if record.headers else None
             if said is None:
@@ -186,6 +190,15 @@ class RunStage:
             subject.present = self._shared.value(subject.present)
             if subject.steps & ledger.TERMINAL_BITS and not subject.complete:
                 self._settle_if_complete(event.run_id, subject, RESULTS)
+
+    def _take_answer(self, record: Record) -> None:
+        """A record of the gate: what it answered about a run that will come, has come, or never comes."""
+        try:
+            answer = self._answers.take(record.value or b"", self.clocks[ADMISSIONS].watched)
+        except msgspec.MsgspecError as error:
+            self._output.reject(record, Reason.MALFORMED_JSON, str(error))
+        else:
+            self.counters["answer", answer] += 1
 
     def _admit(self, event: events.Event, at: float, record: Record, topic: str) -> Any:
         """The run (or what is kept of it, once closed) that an event belongs to; None if it is not to be applied."""
@@ -329,12 +342,12 @@ class RunStage:
 
     @property
     def time(self) -> float:
-        """Seconds watched in both logs."""
+        """Seconds watched in all logs."""
         return min(clock.watched for clock in self.clocks.values())
 
     @property
     def now(self) -> float:
-        """What both clocks have reached, seconds since the epoch; 0 before the first heartbeats."""
+        """What all clocks have reached, seconds since the epoch; 0 before the first heartbeats."""
         return min(clock.at for clock in self.clocks.values())
 
     def _schedule(self, run_id: str, run: Run, at: float) -> None:
@@ -352,6 +365,7 @@ class RunStage:
                 if run is not None and run.closes_at == second:
                     self._close(run_id, run)
             self._seconds.pop(second, None)
+        self._answers.forget(now)
         horizon = now - self._catalog.closed_retention_seconds
         while self.closed:
             run_id = next(iter(self.closed))
@@ -382,7 +396,7 @@ class RunStage:
     def _close(self, run_id: str, run: Run) -> None:
         self._judge_pending(run)
         path = ledger.steps(run.history)
-        self._judge.ended(run_id, run, path)
+        self._judge.ended(run_id, run, path, self._answers.pop(run_id))
         required = self._required_fields(run)
         since = self.time - self._catalog.deadline_seconds
         gaps = [producer for producer in run.producers if (at := self._gaps.get(producer)) is not None and at >= since]
@@ -420,6 +434,7 @@ class RunStage:
                 self._forgotten.snapshot(),
                 self._gaps,
                 self._in_force.snapshot(),
+                self._answers.snapshot(),
                 list(self.counters.items()),
             )
         )
@@ -441,6 +456,7 @@ class RunStage:
         self.counters.clear()
         self.counters.update(state.counters)
         self._forgotten = Forgotten(state.forgotten)
+        self._answers = Answers(state.answers)
         self._due = {}
         for run_id, run in self.runs.items():
             self._schedule(run_id, run, run.closes_at)

@@ -83,6 +83,7 @@ COUNTERS: Final = (
     CounterMetric("duplicate", "duplicates", ("topic",), "repeats recognised by event_id and set aside"),
     CounterMetric("rejected", "dead_letters", ("reason",), "records sent to the dead-letter topic"),
     CounterMetric("late", "late_events", ("topic",), "events of a run that had already closed"),
+    CounterMetric("answer", "gate_answers", ("answer",), "answers of the gate that were read"),
     CounterMetric("policy", "policy_bundles", ("outcome",), "bundles in the log, put in force or refused"),
     CounterMetric("illegal", "illegal_transitions", (), "state changes that the transition table does not have"),
     CounterMetric("missing", "evidence_missing", ("field",), "closed runs in which a required field was missing"),

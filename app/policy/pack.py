@@ -51,6 +51,10 @@ class _Reproducibility(Struct, frozen=True, forbid_unknown_fields=True):
     quantum: tuple[Literal[MATERIAL], ...]  # type: ignore[valid-type]
 
 
+class _Gate(Struct, frozen=True, forbid_unknown_fields=True):
+    tiers: tuple[Tier, ...]
+
+
 class _GovernanceFile(Struct, frozen=True, forbid_unknown_fields=True):
     tiers: tuple[Tier, ...]
     sensitivities: tuple[Sensitivity, ...]
@@ -64,6 +68,7 @@ class _GovernanceFile(Struct, frozen=True, forbid_unknown_fields=True):
     canary_share: dict[Tier, Probability]
     reproducibility: _Reproducibility
     calibration_hours: dict[Tier, Annotated[float, Meta(gt=0)]]
+    gate: _Gate
     modes: dict[Name, Mode]
     fail_open: tuple[Name, ...]
     never_exempt: tuple[Name, ...]

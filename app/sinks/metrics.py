@@ -47,6 +47,7 @@ def known_keys(catalog: Catalog, rules: Iterable[Rule]) -> dict[str, set[Key]]:
         "rejected": {(reason.value,) for reason in Reason},
         "closed": {("complete",), ("incomplete",), ("abandoned",)},
         "violation": {(rule.name, rule.severity, rule.mode) for rule in rules},
+        "answer": {("allow",), ("deny",), ("fallback_classical",)},
         "policy": {("activated",), ("refused",)},
         "illegal": {()},
         "fallback": {()},

@@ -66,6 +66,7 @@ def corpus(count):
         "endpoint": [*known["endpoints"], "other", ""],
         "region": ["us-east", "eu-de", "us-west-1", "onprem", "other"],
         "backend": ["ibm_fez"],
+        "answer": ["allow", "deny", "fallback_classical"],
         "calibration_age_hours": [-3, 0, 47, 48, 49, 168, 169],
     }
     flags = {"encrypted", "canary", "tokenised", "explained", "acted_on", "routed", "admitted", "decided", "signed"}

@@ -52,7 +52,7 @@ def test_half_of_all_parameters_are_younger_than_half_a_day_and_one_in_eight_old
 def test_the_share_of_jobs_on_fresh_parameters_is_counted_from_their_oldest(snapshots, catalog, policy):
     stage, log, now = RunStage(catalog, policy, 4), Log(), Log.START
     oldest = [max(found) for snapshot in snapshots if (found := ages(snapshot, CIRCUIT))]
-    for topic in (JOBS, RESULTS):
+    for topic in RunStage.topics:
         stage.apply(log.heartbeat(topic, now))
     made = [
         {**result(f"run-{number}", at=now), "calibrated_at": datetime.fromtimestamp(now - age).astimezone().isoformat()}

@@ -23,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app import kafka
 from app.broker import free_port
 from app.catalog import DEFAULT_DIRECTORY, load_catalog
-from app.conventions import JOBS, RESULTS, SAMPLES
+from app.conventions import SAMPLES
 from app.core.records import Batch
 from app.core.runs import RunStage
 from app.core.streams import StreamStage
@@ -234,18 +234,17 @@ class Oracle:
 async def oracle_of(cluster: Cluster) -> Oracle:
     """What one process concludes from the logs of a cluster."""
     oracle = Oracle(cluster.settings)
-    logs = {name: await cluster.read(name) for name in (JOBS, RESULTS, SAMPLES)}
+    logs = {name: await cluster.read(name) for name in (*RunStage.topics, SAMPLES)}
     for partition in range(cluster.settings.partitions):
-        # Heartbeats cut both logs into stretches; the stretches are interleaved as time went.
-        for topic, records in _interleaved(logs[JOBS][partition], logs[RESULTS][partition]):
+        # Heartbeats cut the logs into stretches; the stretches are interleaved as time went.
+        for topic, records in _interleaved({name: logs[name][partition] for name in RunStage.topics}):
             oracle.feed(partition, topic, records, seed=partition)
         oracle.feed(partition, SAMPLES, logs[SAMPLES][partition], seed=partition)
     return oracle
 
 
-def _interleaved(jobs, results, size=500):
-    position = {JOBS: 0, RESULTS: 0}
-    logs = {JOBS: jobs, RESULTS: results}
+def _interleaved(logs, size=500):
+    position = dict.fromkeys(logs, 0)
     while any(position[topic] < len(logs[topic]) for topic in logs):
         topic = min(
             (topic for topic in logs if position[topic] < len(logs[topic])),

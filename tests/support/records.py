@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from app.conventions import HEARTBEAT_HEADER, JOBS, RESULTS
+from app.conventions import HEARTBEAT_HEADER
 from app.core.records import Batch
 
 
@@ -124,6 +124,3 @@ def lifecycle(run_id="run-1", *, at=Log.START, submitted=None, routed=None):
         ),
         event("cost", run_id, at=at + 6, amount_usd=1.25),
     ]
-
-
-TOPICS = (JOBS, RESULTS)

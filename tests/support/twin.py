@@ -98,7 +98,16 @@ def _outcome(document, data):
     most = data["calibration_hours"].get(run["tier"])
     age = outcome["calibration_age_hours"]
     provider = data["third_parties"].get(outcome["provider"])
+    must_ask = run["tier"] in data["gate"]["tiers"] or (
+        run["tier"] not in data["tiers"] and data["gate"]["tiers"] != []
+    )
+    disobeyed = {
+        None: must_ask,
+        "deny": True,
+        "fallback_classical": outcome["runtime"] != "classical",
+    }
     checks = {
+        "gate_obeyed": outcome["routed"] and disobeyed.get(outcome["answer"], False),
         "human_review": _high(run, data)
         and outcome["decided"]
         and outcome["acted_on"] is not False

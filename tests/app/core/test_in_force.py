@@ -73,7 +73,7 @@ class Bench:
 
     def beat(self, to=None):
         self.now = self.now + 1 if to is None else to
-        for topic in (JOBS, RESULTS):
+        for topic in RunStage.topics:
             self.apply(self.log.heartbeat(topic, self.now))
 
     def alerts(self, name):

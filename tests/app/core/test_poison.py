@@ -54,7 +54,7 @@ def test_an_absurd_record_is_taken_or_refused_and_the_run_after_it_is_whole(cata
 
     def beat(first, count):
         for second in range(first, first + count):
-            for one in (JOBS, RESULTS):
+            for one in RunStage.topics:
                 apply(log.heartbeat(one, Log.START + second))
             streams.apply(sampled.heartbeat(SAMPLES, Log.START + second))
 

@@ -302,7 +302,7 @@ def test_a_bundle_is_built_and_verified_by_the_commands(capsys, tmp_path, pair):
     path = tmp_path / "bundle.tar.gz"
     code, out, _ = qethics(capsys, "build", "--key", pair.private, "--output", path, "--version", 12, "--json")
     made = json.loads(out)
-    assert (code, made["version"], made["rules"]) == (0, 12, 22)
+    assert (code, made["version"], made["rules"]) == (0, 12, 23)
     code, out, _ = qethics(capsys, "verify", path, "--keys", pair.public, "--json")
     assert code == 0
     assert json.loads(out)["digest"] == made["digest"]

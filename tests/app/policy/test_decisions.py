@@ -28,11 +28,11 @@ from simulators.traffic import Traffic
 def written(catalog, policy, *values, beats=1):
     """The lines of the topic that some events lead to."""
     stage, log = RunStage(catalog, policy, 4), Log()
-    for topic in (JOBS, RESULTS):
+    for topic in RunStage.topics:
         stage.apply(log.heartbeat(topic, Log.START))
     found = list(decisions.SINK.lines(stage.apply(log.batch(JOBS, values))))
     for beat in range(beats):
-        for topic in (JOBS, RESULTS):
+        for topic in RunStage.topics:
             found += decisions.SINK.lines(stage.apply(log.heartbeat(topic, Log.START + 1 + beat)))
     return found
 

@@ -15,12 +15,20 @@ from app.core.facts import Clear, Document, Facts, RoutingFacts, RunFacts
 from app.core.policy import Pack, Policy, PolicyError
 from app.core.run import Declared, Derived, Routing
 from app.policy.evaluator import Inline
-from app.policy.pack import load_pack, load_policy
+from app.policy.pack import load_pack
 
 PACK = load_pack()
+#: Two tiers must ask the gate, so that the rule about it has something to say.
+PACK = PACK._replace(data={**PACK.data, "gate": {"tiers": ["medium", "high"]}})
 DATA = json.loads(msgspec.json.encode(PACK.data))
 #: The bound says how many documents; the full number is that of the issue's goal.
 DOCUMENTS = 10_000 if os.environ.get("PROVE") == "full" else 1_500
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return _policy()
+
 
 GOOD = RunFacts(
     workload="credit-scoring",
@@ -118,6 +126,8 @@ outcomes = st.fixed_dictionaries(
         "provider": of("ibm", "aws-braket", "amazon-braket"),
         "backend": of("ibm_fez"),
         "signed": st.booleans(),
+        "runtime": of("classical", "quantum"),
+        "answer": st.none() | st.sampled_from(["allow", "deny", "fallback_classical"]),
         "calibration_age_hours": st.none() | st.integers(-(2**31), 2**31) | st.sampled_from([48, 49, 168, 169]),
     }
 )
@@ -177,7 +187,7 @@ _MADE = []
 
 def _policy():
     if not _MADE:
-        _MADE.append(load_policy())
+        _MADE.append(Policy(PACK, Inline(PACK.modules, PACK.data)))
     return _MADE[0]
 
 

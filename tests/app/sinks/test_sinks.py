@@ -20,14 +20,14 @@ every = pytest.mark.parametrize("sink", SINKS, ids=lambda sink: sink.topic)
 def outcomes(catalog, policy):
     stage, log = RunStage(catalog, policy, 4), Log()
     for second in (1, 2):
-        for topic in (JOBS, RESULTS):
+        for topic in RunStage.topics:
             stage.apply(log.heartbeat(topic, Log.START + second))
     bad = lifecycle("run-bad", routed={"endpoint": "nowhere"})
     found = stage.apply(log.batch(JOBS, [*bad, b"{"]))
     stage.apply(log.batch(RESULTS, [result("run-bad")]))
     later = Outcomes()
     for second in range(3, 20):
-        for topic in (JOBS, RESULTS):
+        for topic in RunStage.topics:
             more = stage.apply(log.heartbeat(topic, Log.START + second))
             later.evidence += more.evidence
     found.evidence += later.evidence
