@@ -112,6 +112,7 @@ def _benches(commands: Any) -> None:
 
     judged = _command(bench, "policy", _bench_policy, "what a verdict costs, beside the engine alone and OPA")
     judged.add_argument("--runs", type=int, default=50_000, help="runs of the traffic (default 50000)")
+    judged.add_argument("--seconds", type=_positive, default=20.0, help="for which the gate is asked (default 20)")
     judged.add_argument("--seed", type=int, default=1, help="of everything random (default 1)")
     judged.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -329,7 +330,7 @@ def _bench_detectors(options: argparse.Namespace) -> int:
 def _bench_policy(options: argparse.Namespace) -> int:
     from app.bench import policy
 
-    report = policy.run(runs=options.runs, seed=options.seed, say=_progress)
+    report = policy.run(runs=options.runs, seed=options.seed, seconds=options.seconds, say=_progress)
     _progress("")
     print(json.dumps(report, allow_nan=False) if options.json else policy.table(report))
     return 0

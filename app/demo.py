@@ -12,7 +12,7 @@ from app import kafka
 from app.adapters import read
 from app.broker import embedded_broker, free_port
 from app.errors import EnvironmentFault
-from app.process import WorkerProcess
+from app.process import ServiceProcess
 from app.publish import publish
 from app.settings import Settings, load
 from simulators.scenarios import SCENARIOS
@@ -27,8 +27,8 @@ Say = Callable[[str], None]
 
 
 @contextmanager
-def _worker(settings: Settings, log: Path) -> Iterator[WorkerProcess]:
-    worker = WorkerProcess(settings, log)
+def _worker(settings: Settings, log: Path) -> Iterator[ServiceProcess]:
+    worker = ServiceProcess(settings, log)
     try:
         yield worker
     finally:
@@ -68,7 +68,7 @@ def run(*, seconds: float, rate: float, scenario: str, seed: int, source: Path |
             return asyncio.run(_play(worker, settings, seconds, rate, scenario, seed, source, say))
 
 
-def _await_ready(worker: WorkerProcess) -> None:
+def _await_ready(worker: ServiceProcess) -> None:
     deadline = time.monotonic() + _READY_SECONDS
     while time.monotonic() < deadline:
         worker.check()
@@ -79,7 +79,7 @@ def _await_ready(worker: WorkerProcess) -> None:
 
 
 async def _play(
-    worker: WorkerProcess,
+    worker: ServiceProcess,
     settings: Settings,
     seconds: float,
     rate: float,
@@ -124,7 +124,7 @@ def _progress(say: Say, seconds: float) -> Callable[[int], None]:
     return progress
 
 
-async def _drained(worker: WorkerProcess, sent: int, incomplete: int | None) -> dict[str, Any]:
+async def _drained(worker: ServiceProcess, sent: int, incomplete: int | None) -> dict[str, Any]:
     """The status once everything sent is taken in and runs that lack nothing have closed; or after the time for it."""
     deadline = time.monotonic() + _DRAIN_SECONDS
     settled = None

@@ -1,4 +1,4 @@
-"""A worker as a child process: started, asked through its pages, stopped."""
+"""A worker or gate as a child process: started, asked through its pages, stopped."""
 
 import json
 import os
@@ -14,26 +14,31 @@ from app.errors import EnvironmentFault
 from app.settings import PREFIX, Settings
 
 
-class WorkerProcess:
-    """A worker process of our own, and what its pages say.
+class ServiceProcess:
+    """A process of our own, and what its pages say.
 
     Parameters
     ----------
     settings
-        What it is to run with; `web_port` must be a real one.
+        What it is to run with; its port must be a real one.
     log
         The file its output is appended to.
+    command
+        `worker` or `admission`.
     """
 
-    def __init__(self, settings: Settings, log: Path) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, log: Path, command: str = "worker") -> None:
+        self._command = command
+        worker = settings.web_host, settings.web_port
+        gate = settings.admission_host, settings.admission_port
+        self._host, self._port = worker if command == "worker" else gate
         self._log = log
         # Settings of our own surroundings are not its settings.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         environment = {**inherited, **settings.environment()}
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "app", "worker"],
+                [sys.executable, "-m", "app", command],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -41,8 +46,8 @@ class WorkerProcess:
             )
 
     def get(self, path: str) -> bytes | None:
-        """A page of the worker; None while it does not answer with 200."""
-        url = f"http://{self._settings.web_host}:{self._settings.web_port}{path}"
+        """A page of it; None while it does not answer with 200."""
+        url = f"http://{self._host}:{self._port}{path}"
         try:
             with urllib.request.urlopen(url, timeout=5) as answer:
                 content: bytes = answer.read()
@@ -66,11 +71,11 @@ class WorkerProcess:
         return found
 
     def check(self) -> None:
-        """Raise if the worker has ended."""
+        """Raise if it has ended."""
         if self.process.poll() is not None:
             tail = self._log.read_text(errors="replace").strip().splitlines()[-3:]
             raise EnvironmentFault(
-                f"the worker ended with code {self.process.returncode}: {' / '.join(tail)}", f"see {self._log}"
+                f"the {self._command} ended with code {self.process.returncode}: {' / '.join(tail)}", f"see {self._log}"
             )
 
     def stop(self) -> None:

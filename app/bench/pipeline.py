@@ -28,7 +28,7 @@ from app.bench import peers
 from app.broker import embedded_broker, free_port
 from app.conventions import JOBS, RESULTS
 from app.errors import EnvironmentFault
-from app.process import WorkerProcess
+from app.process import ServiceProcess
 from app.settings import Settings, load
 from simulators.scenarios import SCENARIOS
 from simulators.traffic import Message, Traffic
@@ -163,7 +163,7 @@ async def preload(settings: Settings, messages: Sequence[Message]) -> None:
 
 def _qethics(settings: Settings, events: int, directory: Path) -> tuple[float, float]:
     """Events a CPU second and a second of a worker process, from ready to everything taken in."""
-    worker = WorkerProcess(settings, directory / "worker.log")
+    worker = ServiceProcess(settings, directory / "worker.log")
     try:
         cpu, began = _await_ready(worker)
         return _await_taken(worker, events, cpu, began)
@@ -171,7 +171,7 @@ def _qethics(settings: Settings, events: int, directory: Path) -> tuple[float, f
         worker.stop()
 
 
-def _await_ready(worker: WorkerProcess) -> tuple[float, float]:
+def _await_ready(worker: ServiceProcess) -> tuple[float, float]:
     deadline = time.monotonic() + _TIMEOUT_SECONDS
     while worker.get("/readyz") is None:
         worker.check()
@@ -181,7 +181,7 @@ def _await_ready(worker: WorkerProcess) -> tuple[float, float]:
     return _cpu_seconds(worker.process.pid), time.monotonic()
 
 
-def _await_taken(worker: WorkerProcess, events: int, cpu: float, began: float) -> tuple[float, float]:
+def _await_taken(worker: ServiceProcess, events: int, cpu: float, began: float) -> tuple[float, float]:
     deadline = time.monotonic() + _TIMEOUT_SECONDS
     while True:
         status = worker.status()
@@ -237,7 +237,7 @@ def _checkpoints(messages: Sequence[Message], say: Say) -> dict[str, Any]:
         with embedded_broker() as bootstrap, tempfile.TemporaryDirectory(prefix="qethics-bench-") as directory:
             settings = _settings(bootstrap, directory, checkpoint_seconds=2.0 if with_checkpoints else 3600.0)
             asyncio.run(preload(settings, opened))
-            worker = WorkerProcess(settings, Path(directory) / "worker.log")
+            worker = ServiceProcess(settings, Path(directory) / "worker.log")
             try:
                 _await_taken(worker, len(opened), *_await_ready(worker))
                 cpu, began = _cpu_seconds(worker.process.pid), time.monotonic()
@@ -249,7 +249,7 @@ def _checkpoints(messages: Sequence[Message], say: Say) -> dict[str, Any]:
                     worker.process.send_signal(signal.SIGKILL)
                     worker.process.wait()
                     began = time.monotonic()
-                    worker = WorkerProcess(settings, Path(directory) / "worker.log")
+                    worker = ServiceProcess(settings, Path(directory) / "worker.log")
                     _await_ready(worker)
                     recovery = worker.status()["restored_seconds"]
             finally:

@@ -1,4 +1,4 @@
-"""`qethics bench policy`: what a verdict costs in the stream, beside asking the engine anew and beside OPA itself.
+"""`qethics bench policy`: what a verdict costs in the stream, beside the engine asked anew and OPA; and the gate.
 
 A decision here is all of it: the event's bytes are decoded and checked against the schema, the facts are put together,
 and the policy judges, in the engine's own process where they are new. CPU is that of both processes.
@@ -17,6 +17,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from app.bench import admission
 from app.catalog import DEFAULT_DIRECTORY
 from app.conventions import JOBS
 from app.core import events, facts
@@ -36,7 +37,7 @@ _JUDGED: Final = tuple(f'{{"type":"{kind}"'.encode() for kind in ("submitted", "
 _START: Final = 1_790_000_000.0
 
 
-def run(*, runs: int, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
+def run(*, runs: int, seed: int, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
     """Measure.
 
     Parameters
@@ -45,13 +46,15 @@ def run(*, runs: int, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
         Runs of the traffic, > 0; two events of each are judged.
     seed
         Of the traffic.
+    seconds
+        For how long the gate is asked.
     say
         Told about progress.
 
     Returns
     -------
     Decisions per CPU-second and 50 % and 99 % points of their time, in seconds: of the stream, of facts never seen
-    before, and of the engine alone; OPA's mean where it is installed.
+    before, and of the engine alone; OPA's mean where it is installed; what the gate takes (`app.bench.admission`).
     """
     pack = load_pack()
     values = [message.value for message in _traffic(seed).runs(runs) if message.topic == JOBS]
@@ -69,7 +72,9 @@ def run(*, runs: int, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
     say("the engine alone")
     inline = Inline(pack.modules, pack.data)
     engine = _measured((inline(document) for document in documents), None)
+    gate = admission.run(seconds=seconds, rate=200.0, events_per_second=4_000.0, say=say)
     return {
+        **gate,
         "rules": len(pack.rules),
         "decisions_per_cpu_second": stream["per_cpu_second"],
         "stream_p50_seconds": stream["p50_seconds"],
@@ -81,6 +86,7 @@ def run(*, runs: int, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
         "goals": {
             "decisions_per_cpu_second": stream["per_cpu_second"] >= _GOALS["decisions_per_cpu_second"],
             "stream_p99_seconds": stream["p99_seconds"] <= _GOALS["stream_p99_seconds"],
+            "admission_p99_seconds": gate["admission_p99_seconds"] <= admission.GOAL_P99_SECONDS,
         },
     }
 
@@ -176,6 +182,11 @@ def table(report: dict[str, Any]) -> str:
     lines = [f"{report['rules']} rules, {report['decisions']} decisions"]
     lines.append(f"{'':14}{'decisions/CPU-s':>16}{'p50 us':>10}{'p99 us':>10}")
     lines += [f"{name:14}{rate:16,.0f}{p50 * 1e6:10.1f}{p99 * 1e6:10.1f}" for name, rate, p50, p99 in rows]
+    lines.append(
+        f"the gate at {report['admission_per_second']:g} requests/s beside the stream: p50 "
+        f"{report['admission_p50_seconds'] * 1e3:.1f} ms, p99 {report['admission_p99_seconds'] * 1e3:.1f} ms, "
+        f"{report['admission_answers']}"
+    )
     lines.append(f"OPA: {opa * 1e6:.1f} us on average" if opa is not None else "OPA: there is no `opa` on the path")
     lines += [f"goal: {name} {'met' if met else 'MISSED'}" for name, met in report["goals"].items()]
     return "\n".join(lines)

@@ -1,19 +1,22 @@
 """Policy bundles through real workers: put in force while events flow, refused, and there again after a kill."""
 
 import asyncio
+import json
 import re
 import shutil
 import time
 
 import msgspec
 import pytest
+from asking import ask
 from cluster import Cluster
 from records import dump, lifecycle
 from signing import built, key_pair
 
 from app.catalog import DEFAULT_DIRECTORY
-from app.conventions import ALERTS, JOBS, VIOLATIONS
-from simulators.traffic import Message
+from app.conventions import ALERTS, DIRECTIVES, JOBS, VIOLATIONS
+from simulators.scenarios import SCENARIOS
+from simulators.traffic import Message, Traffic
 
 pytestmark = pytest.mark.broker
 
@@ -51,6 +54,9 @@ def cluster(bootstrap, tmp_path, pair, make):
     made.end()
 
 
+WRONG = {"provider": "aws-braket", "endpoint": "braket-us-west-1", "region": "us-west-1"}
+
+
 def replace(path, content):
     partial = path.with_name("partial")
     partial.write_bytes(content)
@@ -63,6 +69,48 @@ def misrouted(count):
         run_id = f"run-{number}"
         for value in lifecycle(run_id, at=now, submitted={"sensitivity": "internal"}, routed={"endpoint": "nowhere"}):
             yield Message(0.0, JOBS, run_id.encode(), dump(value))
+
+
+def test_f3_from_end_to_end(cluster):
+    """The simulator misroutes regulated runs: violation, page and order in two seconds; the gate denies the next."""
+    cluster.start()
+    cluster.await_ready()
+    gate = cluster.gate()
+    open_data = {"routing": {**WRONG, "backend": "rigetti"}, "sensitivity": "public"}
+    assert ask(gate, dry_run=True, **open_data)["answer"] == "allow", "open data may go there"
+    traffic = Traffic(SCENARIOS["unauthorized-routing"], seed=2, start=time.time(), rate=200)
+    asyncio.run(cluster.produce(traffic.for_seconds(3), rate=400))
+    began = time.monotonic()
+    while (answer := ask(gate, dry_run=True, **open_data))["answer"] == "allow":
+        assert time.monotonic() - began < 2
+    assert answer["answer"] == "deny"
+    assert [(each["directive"], each["target"]) for each in answer["directives"]] == [
+        ("disable_routing", WRONG["endpoint"])
+    ]
+    fallback = ask(gate, dry_run=True, fallback="classical", **open_data)
+    assert fallback["answer"] == "fallback_classical"
+
+    def first(topic):
+        """Run -> when the first record about it was written, by the broker's own time."""
+        found = {}
+        for record in sorted(all_of(topic), key=lambda record: record.timestamp):
+            value = json.loads(record.value or b"{}")
+            wanted = value.get("type") == "routed" if topic == JOBS else value.get("rule") == "approved_endpoint"
+            if wanted:
+                found.setdefault(value["run_id"], record.timestamp / 1000)
+        return found
+
+    def all_of(topic):
+        return [record for records in asyncio.run(cluster.read(topic)).values() for record in records]
+
+    cluster.await_(lambda: len(first(VIOLATIONS)) >= traffic.truth.unauthorized, 20, "every violation")
+    routed, violated = first(JOBS), first(VIOLATIONS)
+    assert len(violated) == traffic.truth.unauthorized > 0
+    assert max(violated[run] - routed[run] for run in violated) < 2
+    orders = [record for record in all_of(DIRECTIVES) if record.key == f"disable_routing/{WRONG['endpoint']}".encode()]
+    assert orders[0].timestamp / 1000 - min(routed[run] for run in violated) < 2
+    pages = [alert for alert in asyncio.run(cluster.values(ALERTS)) if alert["name"] == "UnauthorizedRouting"]
+    assert [(page["severity"], page["status"]) for page in pages] == [("page", "firing")]
 
 
 def figures(cluster, name):

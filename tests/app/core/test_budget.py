@@ -1,0 +1,96 @@
+"""Hourly budgets: one order when the hour is spent, and its end with the hour."""
+
+import msgspec
+import pytest
+from records import Log
+
+from app.conventions import SAMPLES
+from app.core.evidence import instant
+from app.core.outcomes import Lifted, Pack, Spending
+from app.core.streams import StreamStage
+
+#: The beginning of an hour.
+HOUR = Log.START - Log.START % 3600 + 3600
+
+
+class Bench:
+    """A stream stage that is told of charges."""
+
+    def __init__(self, catalog):
+        self.stage, self.log, self.offset = StreamStage(catalog, 4), Log(), 0
+        self.alerts, self.orders, self.lifted = [], [], []
+        self.beat(HOUR + 1)
+
+    def _keep(self, outcomes):
+        self.alerts += outcomes.alerts
+        self.orders += outcomes.directives
+        self.lifted += outcomes.lifted
+
+    def beat(self, at):
+        self._keep(self.stage.apply(self.log.heartbeat(SAMPLES, at)))
+
+    def spend(self, usd, center="logistics", runtime="quantum", at=HOUR + 10):
+        pack = Pack("jobs", 0, self.offset, self.offset + 1)
+        pack.spending.append(Spending(self.offset, at, center, runtime, round(usd * 1e6)))
+        self.offset += 1
+        self._keep(self.stage.apply(self.log.batch(SAMPLES, [msgspec.msgpack.encode(pack)], at)))
+
+
+@pytest.fixture
+def bench(catalog):
+    return Bench(catalog)
+
+
+@pytest.fixture
+def budget(catalog):
+    return catalog.budgets["logistics"]
+
+
+def test_a_budget_is_spent_when_it_is_exceeded_over_all_runtimes(bench, budget):
+    bench.spend(budget / 2)
+    bench.spend(budget / 2, runtime="hybrid")
+    assert not bench.orders, "all of it is within it"
+    bench.spend(0.01, runtime="classical")
+    bench.spend(5)
+    (order,), (alert,) = bench.orders, bench.alerts
+    assert (order.directive, order.target) == ("freeze_offload", "logistics")
+    assert order.expires_at == instant(HOUR + 3600)
+    assert (alert.name, alert.severity, alert.status) == ("HourlyBudgetSpent", "ticket", "firing")
+    assert alert.figures == {"spent_usd": budget + 0.01, "budget_usd": budget}
+
+
+def test_it_ends_with_the_hour_and_the_next_hour_is_its_own(bench, budget):
+    bench.spend(budget + 1)
+    bench.beat(HOUR + 3599)
+    assert not bench.lifted
+    bench.beat(HOUR + 3600)
+    assert bench.lifted == [Lifted("freeze_offload", "logistics")]
+    assert [alert.status for alert in bench.alerts] == ["firing", "resolved"]
+    bench.spend(budget, at=HOUR + 3700)
+    assert len(bench.orders) == 1
+    bench.spend(1, at=HOUR + 3700)
+    assert len(bench.orders) == 2
+    assert len({order.directive_id for order in bench.orders}) == 2
+
+
+def test_of_an_hour_that_is_over_nothing_is_frozen(bench, budget):
+    bench.beat(HOUR + 7200)
+    bench.spend(budget + 1)
+    assert not bench.orders
+
+
+def test_a_cost_center_without_a_budget_is_nobody_s_to_freeze(bench):
+    bench.spend(1e6, center="other")
+    assert not bench.orders
+
+
+def test_a_restored_stage_says_nothing_twice(bench, budget, catalog):
+    bench.spend(budget + 1)
+    restored = Bench(catalog)
+    restored.stage.restore(bench.stage.snapshot())
+    restored.offset = 1
+    restored.alerts = []
+    restored.spend(1)
+    assert not restored.orders
+    restored.beat(HOUR + 3601)
+    assert restored.lifted == [Lifted("freeze_offload", "logistics")]
