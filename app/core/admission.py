@@ -17,6 +17,7 @@ from app.core import decisions, events, facts
 from app.core.evidence import instant
 from app.core.facts import Facts
 from app.core.identity import outcome_id
+from app.core.orders import is_of
 from app.core.outcomes import Answer, DecisionRecord, Directive
 from app.core.policy import FAILED, Breach, Policy, PolicyError, Verdict
 from app.core.run import Declared, Routing, routing_values
@@ -140,16 +141,22 @@ _NO_TIME: Final = datetime.fromtimestamp(0, UTC)
 
 def obeyed(run: Declared, routing: Routing | None, directives: Iterable[Directive]) -> list[Directive]:
     """The directives that a run must obey on its way, by their order."""
-    targets = {
-        DISABLE_ROUTING: {routing.endpoint} if routing is not None else set(),
-        FALLBACK_CLASSICAL: {run.workload, *((routing.backend, routing.endpoint) if routing is not None else ())},
-        ROLLBACK_CANARY: {run.workload} if run.canary else set(),
-        FREEZE_OFFLOAD: {run.cost_center},
-    }
-    if run.runtime == CLASSICAL:
-        # These are about quantum computers.
-        targets[FALLBACK_CLASSICAL] = targets[FREEZE_OFFLOAD] = set()
-    return [each for each in directives if each.target in targets.get(each.directive, ())]
+    backend, endpoint = (routing.backend, routing.endpoint) if routing is not None else (None, None)
+
+    def concerns(order: Directive) -> bool:
+        if order.directive == DISABLE_ROUTING:
+            return order.target == endpoint
+        if order.directive == ROLLBACK_CANARY:
+            return bool(run.canary) and is_of(order.target, run.workload, backend)
+        if run.runtime == CLASSICAL:
+            return False  # the rest is about quantum computers
+        if order.directive == FREEZE_OFFLOAD:
+            return order.target == run.cost_center
+        if order.directive == FALLBACK_CLASSICAL:
+            return order.target in {backend, endpoint} or is_of(order.target, run.workload, backend)
+        return False
+
+    return [each for each in directives if concerns(each)]
 
 
 def judged(policy: Policy, ask: Ask, asked: Facts, now: float) -> tuple[Verdict, tuple[str, ...]]:

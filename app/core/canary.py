@@ -10,6 +10,7 @@ from app.core.drift import Firing, as_one
 from app.core.drift_alert import condition
 from app.core.evidence import instant
 from app.core.identity import outcome_id
+from app.core.orders import stream_target
 from app.core.outcomes import Alert, Directive, Observation
 from detectors.canary import Comparison, Homogeneity
 
@@ -156,7 +157,7 @@ def rollback(
     return Directive(
         directive_id=outcome_id("directive", ROLLBACK_CANARY, *labels.values(), *source, observation.offset),
         directive=ROLLBACK_CANARY,
-        target=labels["workload"],
+        target=stream_target(labels),
         reason=_summary(comparison, labels),
         issued_at=instant(observation.at),
         expires_at=instant(observation.at + _DIRECTIVE_SECONDS),

@@ -233,7 +233,7 @@ class Outcomes(Struct):
     evidence: list[Evidence | Addendum] = field(default_factory=list)
     alerts: list[Alert] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
-    directives: list[Directive] = field(default_factory=list)
-    lifted: list[Lifted] = field(default_factory=list)
+    #: Orders, and orders that hold no more, as they came.
+    directives: list[Directive | Lifted] = field(default_factory=list)
     #: target partition of `samples` -> its pack.
     packs: dict[int, Pack] = field(default_factory=dict)

@@ -16,8 +16,10 @@ from app.conventions import (
     BASELINE_ALERT,
     CANARY_ALERT,
     DRIFT_ALERTS,
+    FALLBACK_CLASSICAL,
     FIDELITY_COLLAPSE_ALERT,
     PROVENANCE_GAP_ALERT,
+    ROLLBACK_CANARY,
     SAMPLES,
 )
 from app.core.bitstrings import Bitstrings
@@ -31,7 +33,8 @@ from app.core.drift import Drift, Ended, Firing, Found, Offer, Watched, possible
 from app.core.drift_alert import collapsed, drift_alert, ended
 from app.core.evidence import instant
 from app.core.identity import outcome_id
-from app.core.outcomes import Alert, Gap, Observation, Outcomes, Pack, Spending, Unauthorized
+from app.core.orders import fallback, stream_target
+from app.core.outcomes import Alert, Gap, Lifted, Observation, Outcomes, Pack, Spending, Unauthorized
 from app.core.output import Output
 from app.core.records import Batch, Record, control
 from app.core.results import stream_key
@@ -335,6 +338,14 @@ class StreamStage:
             before = Firing(firing.alert_id, CANARY_ALERT, firing.severity, firing.at)
             alert = ended(before, {**labels, "verdict": firing.name}, at, why)
             self._verdicts.append((self._number, alert))
+            if firing.name == "worse" and not self._worse(labels):
+                self._output.outcomes.directives.append(Lifted(ROLLBACK_CANARY, stream_target(labels)))
+
+    def _worse(self, labels: dict[str, str]) -> bool:
+        """Whether by another signal of the stream a canary is worse still."""
+        canaries = self.streams[stream_key(labels["workload"], labels["backend"])].canaries.values()
+        releases = [release for canary in canaries for release in canary.releases.values()]
+        return any(release.firing is not None and release.firing.name == "worse" for release in releases)
 
     # -- fidelity variance (M4) --------------------------------------------------------------------------------------
 
@@ -382,6 +393,8 @@ class StreamStage:
         elif change is not None and change.kind == "worse":
             return  # what it was worse than has ended meanwhile
         alert = drift_alert(found, promise)
+        order = fallback(alert, found.seen.offer.at + promise.cool_down_seconds)
+        self._output.outcomes.directives += [order] if order is not None else []
         watch.firing[lane] = Firing(alert.alert_id, alert.name, alert.severity, self.clock.watched)
         self._output.outcomes.alerts.append(alert)
         self.counters["drift", watch.signal] += 1
@@ -394,6 +407,8 @@ class StreamStage:
     def _said_ended(self, over: Ended, at: float) -> None:
         if over.firing is not None:
             self._output.outcomes.alerts.append(ended(over.firing, over.labels, at, over.why))
+            if over.firing.name == FIDELITY_COLLAPSE_ALERT:
+                self._output.outcomes.directives.append(Lifted(FALLBACK_CLASSICAL, stream_target(over.labels)))
             self.counters["drift_resolved", over.labels["signal"]] += 1
 
     def _reconfigured(self) -> None:
@@ -495,10 +510,10 @@ class StreamStage:
                 self._forget_canaries(self.streams[key], signal, canary)
         for alert, lifted in self.routings.recovered(now, self.clock.at):
             self._output.outcomes.alerts.append(alert)
-            self._output.outcomes.lifted += [lifted] if lifted is not None else []
+            self._output.outcomes.directives += [lifted] if lifted is not None else []
         for ending, over in self.spent.ended(self.clock.at):
             self._output.outcomes.alerts.append(ending)
-            self._output.outcomes.lifted.append(over)
+            self._output.outcomes.directives.append(over)
         for watch, lane, firing in self.drift.cooled_down(now):
             why = "the cool-down has ended; a change that stays may be said again"
             self._said_ended(Ended(watch.labels(lane), firing, why), self.clock.at)

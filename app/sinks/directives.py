@@ -9,19 +9,15 @@ from collections.abc import Iterator
 import msgspec
 
 from app.conventions import DIRECTIVES
-from app.core.outcomes import Directive, Lifted, Outcomes
+from app.core.outcomes import Lifted, Outcomes
 from app.sinks.topic import Line, TopicSink
 
 
 def _lines(outcomes: Outcomes) -> Iterator[Line]:
     for directive in outcomes.directives:
-        yield Line(_key(directive), msgspec.json.encode(directive))
-    for lifted in outcomes.lifted:
-        yield Line(_key(lifted), None)  # a tombstone
-
-
-def _key(order: Directive | Lifted) -> bytes:
-    return f"{order.directive}/{order.target}".encode()
+        key = f"{directive.directive}/{directive.target}".encode()
+        # A tombstone lifts.
+        yield Line(key, None if isinstance(directive, Lifted) else msgspec.json.encode(directive))
 
 
 SINK = TopicSink(DIRECTIVES, _lines)

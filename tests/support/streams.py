@@ -27,7 +27,7 @@ class Bench:
     def __init__(self, catalog):
         self.stage = StreamStage(catalog, 4)
         self.log = Log()
-        self.alerts, self.dead_letters, self.gaps = [], [], []
+        self.alerts, self.dead_letters, self.gaps, self.directives = [], [], [], []
         self.now = Log.START
 
     def apply(self, *packs):
@@ -38,6 +38,7 @@ class Bench:
         self.alerts += outcomes.alerts
         self.dead_letters += outcomes.dead_letters
         self.gaps += outcomes.gaps
+        self.directives += outcomes.directives
         return outcomes
 
     def beat(self, seconds):

@@ -23,8 +23,8 @@ class Bench:
 
     def _keep(self, outcomes):
         self.alerts += outcomes.alerts
-        self.orders += outcomes.directives
-        self.lifted += outcomes.lifted
+        self.orders += [each for each in outcomes.directives if not isinstance(each, Lifted)]
+        self.lifted += [each for each in outcomes.directives if isinstance(each, Lifted)]
 
     def beat(self, at):
         self._keep(self.stage.apply(self.log.heartbeat(SAMPLES, at)))

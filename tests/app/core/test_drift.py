@@ -17,7 +17,7 @@ from app.conventions import REBASELINE_HEADER, SAMPLES
 from app.core.bitstrings import packed
 from app.core.catalog import ANY, Promise, Watch
 from app.core.drift import preferred
-from app.core.outcomes import Observation, Pack
+from app.core.outcomes import Lifted, Observation, Pack
 from app.core.results import stream_key
 from app.core.streams import StreamStage
 from detectors import Baseline
@@ -87,6 +87,22 @@ def test_a_collapse_pages(bench):
     said = [(alert.name, alert.severity, alert.status) for alert in bench.alerts]
     assert said == [("FidelityCollapse", "page", "firing"), ("FidelityCollapse", "page", "resolved")]
     assert bench.alerts[0].fingerprint == bench.alerts[1].fingerprint
+
+
+def test_a_collapse_orders_the_classical_path_until_it_ends(bench):
+    bench.apply(samples(np.concatenate([before(500), np.full(50, 0.7)])))
+    (order,) = bench.directives
+    assert (order.directive, order.target) == ("fallback_classical", "route-planning/ibm_fez")
+    assert order.reason == bench.alerts[0].summary
+    assert order.issued_at < order.expires_at
+    bench.apply(samples(before(100, 3), 550))
+    assert bench.directives[1:] == [Lifted("fallback_classical", "route-planning/ibm_fez")]
+
+
+def test_a_drift_that_is_no_collapse_orders_nothing(bench):
+    bench.apply(samples(np.concatenate([before(500), before(100, 3) - 0.04])))
+    assert [alert.name for alert in bench.alerts] == ["FidelityDrift"]
+    assert not bench.directives
 
 
 def test_a_change_that_came_with_a_recalibration_is_told_from_drift(bench):
@@ -262,7 +278,7 @@ def test_a_worse_canary_is_said_once_and_is_to_be_rolled_back(bench):
     assert alert.labels["release"] == "v2"
     assert alert.figures["pairs"] < 40
     (directive,) = outcomes.directives
-    assert (directive.directive, directive.target) == ("rollback_canary", "route-planning")
+    assert (directive.directive, directive.target) == ("rollback_canary", "route-planning/ibm_fez")
     assert directive.expires_at > directive.issued_at
     assert bench.stage.counters["canary", "worse"] == 1
 
@@ -638,6 +654,11 @@ def test_a_verdict_that_changes_ends_the_one_before_and_a_release_that_is_gone_e
     assert said[:3] == [("worse", "firing"), ("worse", "resolved"), (said[2][0], "firing")]
     worse, over = bench.alerts[:2]
     assert worse.fingerprint == over.fingerprint
+    target = "route-planning/ibm_fez"
+    assert [(type(each).__name__, each.directive, each.target) for each in bench.directives] == [
+        ("Directive", "rollback_canary", target),
+        ("Lifted", "rollback_canary", target),
+    ]
     count = len(bench.alerts)
     bench.stage.clock.watched += 90_000
     bench.beat(1)

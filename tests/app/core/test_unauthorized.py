@@ -23,8 +23,8 @@ class Logged:
 
     def _keep(self, outcomes):
         self.alerts += outcomes.alerts
-        self.orders += outcomes.directives
-        self.lifted += outcomes.lifted
+        self.orders += [each for each in outcomes.directives if not isinstance(each, Lifted)]
+        self.lifted += [each for each in outcomes.directives if isinstance(each, Lifted)]
         return outcomes
 
     def sent(self, *runs, endpoint="braket-us-west-1", at=None):
@@ -89,7 +89,7 @@ def test_an_order_that_is_lifted_is_a_tombstone_on_the_topic(logged):
     (line,) = directives.SINK.lines(outcomes)
     assert line.key == b"disable_routing/braket-us-west-1"
     assert line.value
-    outcomes.directives, outcomes.lifted = [], [LIFTED]
+    outcomes.directives = [LIFTED]
     (line,) = directives.SINK.lines(outcomes)
     assert (line.key, line.value) == (b"disable_routing/braket-us-west-1", None)
 

@@ -1,0 +1,38 @@
+"""Orders about a stream: what their target is called, and which alert gives one."""
+
+from collections.abc import Mapping
+
+from app.conventions import FALLBACK_CLASSICAL, FIDELITY_COLLAPSE_ALERT
+from app.core.catalog import ANY
+from app.core.evidence import instant
+from app.core.identity import outcome_id
+from app.core.outcomes import Alert, Directive
+
+
+def stream_target(labels: Mapping[str, str]) -> str:
+    """The target of an order about a stream: workload/backend; of one over all backends, the workload."""
+    workload, backend = labels["workload"], labels["backend"]
+    return workload if backend == ANY else f"{workload}/{backend}"
+
+
+def is_of(target: str, workload: str | None, backend: str | None) -> bool:
+    """Whether a stream's target is about a run of a workload on a backend; where that is not known, it is."""
+    if workload is None:
+        return False
+    if target == workload:
+        return True
+    return target == f"{workload}/{backend}" if backend is not None else target.startswith(f"{workload}/")
+
+
+def fallback(alert: Alert, until: float) -> Directive | None:
+    """The order that a collapse of fidelity gives: the classical path, until the alert ends or at most `until`."""
+    if alert.name != FIDELITY_COLLAPSE_ALERT:
+        return None
+    return Directive(
+        directive_id=outcome_id("directive", FALLBACK_CLASSICAL, alert.alert_id),
+        directive=FALLBACK_CLASSICAL,
+        target=stream_target(alert.labels),
+        reason=alert.summary,
+        issued_at=alert.at,
+        expires_at=instant(until),
+    )
