@@ -12,7 +12,7 @@ from app.core.facts import MATERIAL, Document
 from app.core.outcomes import Violation
 from app.core.policy import FAILED, Policy
 from app.policy.check import Judged
-from app.policy.lint import inputs
+from app.policy.syntax import inputs
 
 #: What a run is and what it is for: changing it makes it another run, so such answers come last.
 _IDENTITY: Final = frozenset({"run.workload", "run.purpose", "run.tier", "run.sensitivity", "run.runtime"})

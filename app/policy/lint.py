@@ -4,20 +4,19 @@ The checks read the engine's own syntax tree. To add one, write a function of a 
 it in `_CHECKS`.
 """
 
-import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple, get_type_hints
+from typing import Any, Final, NamedTuple
 
 import msgspec
-import regorus
 from msgspec import Struct
 
 from app.core.facts import JUDGING, Document
 from app.core.policy import Pack, PolicyError
 from app.errors import SettingError
+from app.policy import syntax
 from app.policy.evaluator import Evaluator
 from app.policy.pack import TEST_SUFFIX, declared_rule, is_test
 
@@ -72,117 +71,49 @@ def lint(directory: Path, modules: Mapping[str, str], data: Mapping[str, Any]) -
     parsed, findings = [], []
     for name, source in sorted(modules.items()):
         path = directory / "rules" / name
-        engine = regorus.Engine()
         try:
-            engine.add_policy(name, source)
-        except RuntimeError as error:
+            parsed.append((name, path, source, syntax.tree(name, source)))
+        except PolicyError as error:
             line = re.search(rf"{re.escape(name)}:(\d+)", str(error))
             text = str(error).strip().rpartition("error:")[2].strip()
             findings.append(Finding("parse", str(path), int(line[1]) if line else 1, text))
-            continue
-        parsed.append((name, path, source, json.loads(engine.get_ast_as_json())[0]["ast"]))
-    read = frozenset(each for *_, tree in parsed for each in _reads(tree))
+    read = frozenset(each for *_, tree in parsed for each in syntax.reads(tree))
     for name, path, source, tree in parsed:
-        package = _path(tree["package"]["refr"]) or ""
-        module = _Module(name, path, source, package, _imports(tree), tree["rules"], data, read)
+        package = syntax.path(tree["package"]["refr"]) or ""
+        module = _Module(name, path, source, package, syntax.imports(tree), tree["rules"], data, read)
         checks = _CHECKS if not is_test(name) else (_deterministic,)
         for check in checks:
             findings += check(module)
     return sorted(findings, key=lambda each: (each.file, each.line, each.check))
 
 
-# -- the tree ----------------------------------------------------------------------------------------------------------
-
-
-def _nodes(tree: Any) -> Iterator[tuple[str, Any]]:
-    """Every node of a tree with its kind."""
-    waiting = [tree]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, dict):
-            for kind, inner in node.items():
-                if isinstance(inner, dict) and "span" in inner:
-                    yield kind, inner
-                waiting.append(inner)
-        elif isinstance(node, list):
-            waiting += node
-
-
-def _path(node: Any) -> str | None:
-    """A reference such as `data.x.y` as text, up to its first part that is not fixed."""
-    ((kind, inner),) = node.items()
-    if kind == "Var":
-        return str(inner["value"])
-    if kind == "RefDot":
-        outer = _path(inner["refr"])
-        return None if outer is None else f"{outer}.{inner['field'][1]}"
-    if kind == "RefBrack":
-        return _path(inner["refr"])
-    return None
-
-
-def _imports(tree: Any) -> dict[str, str]:
-    found = {}
-    for each in tree["imports"]:
-        path = _path(each["refr"]) or ""
-        alias = each.get("as")
-        name = alias["value"] if isinstance(alias, dict) and "value" in alias else path.rpartition(".")[2]
-        found[name] = path
-    return found
-
-
-def _reads(tree: Any) -> Iterator[str]:
-    """Full paths that a module reads."""
-    imports, package = _imports(tree), _path(tree["package"]["refr"]) or ""
-    heads = {id(_named(rule)) for rule in tree["rules"]}
-    for kind, node in _nodes(tree["rules"]):
-        if kind in {"Var", "RefDot"} and id(node) not in heads:
-            path = _path({kind: node}) or ""
-            first, _, rest = path.partition(".")
-            yield ".".join(filter(None, (imports.get(first, first), rest)))
-            yield f"data.{package}.{path}"
-
-
-def _named(rule: Any) -> Any:
-    """The node that names a rule."""
-    (spec,) = rule.values()
-    if "head" not in spec:
-        return spec["refr"].get("Var", spec["refr"])
-    (head,) = spec["head"].values()
-    return head["refr"].get("Var", head["refr"])
-
-
-def _line(node: Any) -> int:
-    return int(node["span"]["line"])
-
-
 # -- the checks --------------------------------------------------------------------------------------------------------
 
 
 def _calls(module: _Module) -> Iterator[tuple[str, Any]]:
-    for kind, node in _nodes(module.rules):
+    for kind, node in syntax.nodes(module.rules):
         if kind == "Call":
-            yield _path(node["fcn"]) or "", node
+            yield syntax.path(node["fcn"]) or "", node
 
 
 def _deterministic(module: _Module) -> Iterator[Finding]:
     for name, node in _calls(module):
         if name.startswith(NONDETERMINISTIC) or "RefBrack" in node["fcn"]:
             text = f"{name} answers differently each time, so no verdict could be replayed; pass what it says as input"
-            yield Finding("nondeterministic", str(module.path), _line(node), text)
+            yield Finding("nondeterministic", str(module.path), syntax.line(node), text)
 
 
 def _bounded(module: _Module) -> Iterator[Finding]:
     for name, node in _calls(module):
         if name in _UNBOUNDED:
             text = f"{name} has no bound that a reader can see, or writes; say it with `some .. in` over a field"
-            yield Finding("unbounded-cost", str(module.path), _line(node), text)
+            yield Finding("unbounded-cost", str(module.path), syntax.line(node), text)
     for rule in module.rules:
         (spec,) = rule.values()
-        loops = [node for kind, node in _nodes(spec) if kind in {"SomeIn", "Every"} or _is_wildcard(kind, node)]
+        loops = [node for kind, node in syntax.nodes(spec) if kind in {"SomeIn", "Every"} or _is_wildcard(kind, node)]
         if len(loops) > _MOST_LOOPS:
             text = f"{len(loops)} loops in one rule multiply; at most {_MOST_LOOPS} are taken"
-            yield Finding("unbounded-cost", str(module.path), _line(loops[_MOST_LOOPS]), text)
+            yield Finding("unbounded-cost", str(module.path), syntax.line(loops[_MOST_LOOPS]), text)
 
 
 def _is_wildcard(kind: str, node: Any) -> bool:
@@ -217,53 +148,47 @@ def _metadata(module: _Module) -> Iterator[Finding]:
 def _reachable(module: _Module) -> Iterator[Finding]:
     """A rule that no decision can lead to is dead, however it reads."""
     for rule in module.rules:
-        named = _named(rule)
+        named = syntax.named(rule)
         name = str(named.get("value", ""))
         gathered = name == "deny" and module.package.startswith(tuple(f"qethics.rules.{part}." for part in JUDGING))
         if gathered or (module.package == "qethics" and name == "decision"):
             continue
         if f"data.{module.package}.{name}" not in module.read:
             text = f"nothing reads {name}: the decision gathers `deny` of data.qethics.rules.<{' | '.join(JUDGING)}>.*"
-            yield Finding("unreachable", str(module.path), _line(named), text)
+            yield Finding("unreachable", str(module.path), syntax.line(named), text)
 
 
 def _possible(module: _Module) -> Iterator[Finding]:
     """A condition that is always the same says nothing, or forbids the rule ever to hold."""
-    for kind, node in _nodes(module.rules):
+    for kind, node in syntax.nodes(module.rules):
         if kind == "Expr" and set(node["expr"]) <= {"Bool", "String", "Number"}:
-            yield Finding("constant-condition", str(module.path), _line(node), "this is always the same; leave it out")
+            yield Finding(
+                "constant-condition", str(module.path), syntax.line(node), "this is always the same; leave it out"
+            )
         elif kind in {"BoolExpr", "ArithExpr"} and "lhs" in node:
             sides = [next(iter(node[side])) for side in ("lhs", "rhs")]
             if set(sides) <= {"Bool", "String", "Number"}:
-                yield Finding("constant-condition", str(module.path), _line(node), "both sides are fixed")
-
-
-def _fields() -> dict[str, frozenset[str]]:
-    return {
-        name: frozenset(getattr(hint, "__struct_fields__", ()))
-        for name, hint in get_type_hints(Document).items()
-    }  # fmt: skip
-
-
-_INPUT: Final = _fields()
+                yield Finding("constant-condition", str(module.path), syntax.line(node), "both sides are fixed")
 
 
 def _known_fields(module: _Module) -> Iterator[Finding]:
     """A field that no document has is undefined, which reads like a rule and never holds."""
     seen = set()
-    for kind, node in _nodes(module.rules):
+    for kind, node in syntax.nodes(module.rules):
         if kind != "RefDot":
             continue
-        steps = (_path({kind: node}) or "").split(".")
-        place = _line(node), steps[-1]
+        steps = (syntax.path({kind: node}) or "").split(".")
+        place = syntax.line(node), steps[-1]
         if steps[0] == "input" and place not in seen:
             part = steps[1]
-            unknown = part not in _INPUT or (len(steps) == 3 and _INPUT[part] and steps[2] not in _INPUT[part])
+            unknown = part not in syntax.INPUT or (
+                len(steps) == 3 and syntax.INPUT[part] and steps[2] not in syntax.INPUT[part]
+            )
             if unknown:
                 text = f"no document has {'.'.join(steps)}; docs/contract/policy-input.schema.json lists all fields"
-                yield Finding("unknown-input", str(module.path), _line(node), text)
+                yield Finding("unknown-input", str(module.path), syntax.line(node), text)
         elif steps[0] == "data" and len(steps) == 2 and steps[1] not in {*module.data, "qethics", "qethics_test"}:
-            yield Finding("unknown-data", str(module.path), _line(node), f"the policy data has no {steps[1]!r}")
+            yield Finding("unknown-data", str(module.path), syntax.line(node), f"the policy data has no {steps[1]!r}")
         seen.add(place)
 
 
@@ -279,7 +204,7 @@ def _formats(module: _Module) -> Iterator[Finding]:
             wanted, given = len(_VERB.findall(text["String"]["value"])), len(values["Array"]["items"])
             if wanted != given:
                 what = f"the format takes {wanted} values, {given} are given"
-                yield Finding("sprintf", str(module.path), _line(node), what)
+                yield Finding("sprintf", str(module.path), syntax.line(node), what)
 
 
 def _legible(module: _Module) -> Iterator[Finding]:
@@ -300,44 +225,6 @@ _CHECKS: Final[tuple[Callable[[_Module], Iterator[Finding]], ...]] = (
     _formats,
     _legible,
 )
-
-
-def lines(name: str, source: str) -> set[int]:
-    """The lines of a module that hold a statement, which a test can reach."""
-    engine = regorus.Engine()
-    engine.add_policy(name, source)
-    rules = json.loads(engine.get_ast_as_json())[0]["ast"]["rules"]
-    bodies = (body for rule in rules for spec in rule.values() for body in spec.get("bodies", ()))
-    statements = (statement for body in bodies for statement in body["query"]["stmts"])
-    return {_line(statement) for statement in statements if "SomeVars" not in statement["literal"]}
-
-
-def inputs(modules: Mapping[str, str], name: str) -> list[str]:
-    """The fields of the input document that a module looks at, by itself and through what it asks of others."""
-    trees = {}
-    for each, source in modules.items():
-        engine = regorus.Engine()
-        engine.add_policy(each, source)
-        trees[each] = json.loads(engine.get_ast_as_json())[0]["ast"]
-    #: A rule may be there several times, once for each of its bodies.
-    bodies: dict[str, list[tuple[Any, Any]]] = {}
-    for tree in trees.values():
-        for rule in tree["rules"]:
-            path = f"data.{_path(tree['package']['refr'])}.{_named(rule).get('value')}"
-            bodies.setdefault(path, []).append((tree, rule))
-    waiting = [(trees[name], trees[name]["rules"])]
-    seen: set[str] = set()
-    found: set[str] = set()
-    while waiting:
-        tree, node = waiting.pop()
-        for path in _reads({**tree, "rules": node if isinstance(node, list) else [node]}):
-            if path.startswith("input."):
-                found.add(".".join(path.split(".")[1:3]))
-            elif path in bodies and path not in seen:
-                seen.add(path)
-                waiting += bodies[path]
-    parts = {path for path in found if "." in path or not _INPUT.get(path)}
-    return sorted(path for path in parts if path != "judging")
 
 
 def slow(directory: Path, pack: Pack) -> list[Finding]:

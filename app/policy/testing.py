@@ -12,7 +12,7 @@ from typing import Any, Final
 from msgspec import Struct, field
 
 from app.core.policy import Pack, PolicyError
-from app.policy import lint
+from app.policy import syntax
 from app.policy.evaluator import Inline
 
 #: The least share of a pack's lines that its tests must reach.
@@ -122,7 +122,7 @@ class _Lines:
         self._sources = {name: source.split("\n") for name, source in modules.items()}
         self._covered: dict[str, set[int]] = {name: set() for name in modules}
         # The engine lists the lines of what it came by; what it never came by is found in its syntax tree.
-        self._all = {name: lint.lines(name, source) for name, source in modules.items()}
+        self._all = {name: syntax.lines(name, source) for name, source in modules.items()}
         self._fired: set[tuple[str, int]] = set()
         self._quiet: set[tuple[str, int]] = set()
 

@@ -2,28 +2,20 @@
 
 import json
 import os
-import subprocess
 import sys
 
 import pytest
+from command import qethics
 
 FULL = os.environ.get("PROVE") == "full"
 SYSTEMS = {"qethics", "faust", "quixstreams", "bytewax", "decode"}
 
 
-@pytest.mark.skipif(
-    os.environ.get("QETHICS_TEST_BROKER") == "apache", reason="the bench brings its own broker; once is enough"
-)
+@pytest.mark.once
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="Bytewax has no wheel for Python 3.13")
 def test_the_pipeline_bench_reports_every_figure():
     size = [] if FULL else ["--events", "80000", "--repeats", "1", "--open-runs", "100000"]
-    done = subprocess.run(
-        [sys.executable, "-m", "app", "bench", "pipeline", "--json", *size],
-        capture_output=True,
-        text=True,
-        timeout=3000,
-        check=False,
-    )
+    done = qethics("bench", "pipeline", "--json", *size, timeout=3000)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     sys.stdout.write("\n" + done.stdout + "\n")
@@ -35,16 +27,10 @@ def test_the_pipeline_bench_reports_every_figure():
     assert report["checkpoints"]["recovery_seconds"] > 0
 
 
-@pytest.mark.skipif(os.environ.get("QETHICS_TEST_BROKER") == "apache", reason="it needs no broker; once is enough")
+@pytest.mark.once
 def test_the_policy_bench_reports_every_figure():
-    size = [] if FULL else ["--runs", "5000"]
-    done = subprocess.run(
-        [sys.executable, "-m", "app", "bench", "policy", "--json", *size],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    size = [] if FULL else ["--runs", "5000", "--seconds", "8"]
+    done = qethics("bench", "policy", "--json", *size, timeout=600)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     sys.stdout.write("\n" + done.stdout + "\n")
@@ -52,4 +38,9 @@ def test_the_policy_bench_reports_every_figure():
     assert report["decisions"] >= 10_000
     assert report["decisions_per_cpu_second"] > report["new_facts"]["per_cpu_second"] > 0
     assert 0 < report["stream_p50_seconds"] <= report["stream_p99_seconds"]
-    assert set(report["goals"]) == {"decisions_per_cpu_second", "stream_p99_seconds"}
+    assert 0 < report["admission_p50_seconds"] <= report["admission_p99_seconds"]
+    assert report["admission_requests"] == (4_000 if FULL else 1_600)
+    assert set(report["admission_answers"]) == {"allow", "fallback_classical"}, "each is answered"
+    assert report["stream_under_load"]
+    assert report["stream_events_applied"] > 10_000
+    assert set(report["goals"]) == {"decisions_per_cpu_second", "stream_p99_seconds", "admission_p99_seconds"}

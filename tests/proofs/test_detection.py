@@ -11,9 +11,7 @@ import pytest
 from detectors import MODELS, Bank, Baseline
 
 FULL = os.environ.get("PROVE") == "full"
-pytestmark = pytest.mark.skipif(
-    os.environ.get("QETHICS_TEST_BROKER") == "apache", reason="needs no broker; once is enough"
-)
+pytestmark = pytest.mark.once
 #: Detector, change -> the longest mean delay at a nominal run length of 10,000, held to two standard errors.
 GOALS = {
     ("beta", "-0.5 sd"): 54.0,

@@ -19,9 +19,7 @@ from app.policy import bundle as bundles
 from app.policy import lint
 from app.policy.pack import load_pack, load_policy
 
-pytestmark = pytest.mark.skipif(
-    os.environ.get("QETHICS_TEST_BROKER") == "apache", reason="it needs no broker; once is enough"
-)
+pytestmark = pytest.mark.once
 
 OPA = "github.com/open-policy-agent/opa@v1.2.0"
 DOCUMENTS = 10_000 if os.environ.get("PROVE") == "full" else 2_000
