@@ -29,8 +29,8 @@ class Directives:
     """
 
     def __init__(self, consumer: AIOKafkaConsumer, topic: str, partitions: int) -> None:
-        #: (directive, target) -> the directive; those that expired are left out now and then.
-        self.known: dict[tuple[str, str], Directive] = {}
+        #: Key of the topic -> the directive; those that expired are left out now and then.
+        self._known: dict[bytes, Directive] = {}
         self.unreadable = 0
         self._consumer = consumer
         self._tps = [TopicPartition(topic, number) for number in range(partitions)]
@@ -44,7 +44,7 @@ class Directives:
     def active(self) -> list[Directive]:
         """Those that are in force now."""
         now = time.time()
-        return [each for each in self.known.values() if _expires(each) > now]
+        return [each for each in self._known.values() if _expires(each) > now]
 
     async def run(self) -> None:
         """Read without end."""
@@ -55,16 +55,15 @@ class Directives:
             found: dict[TopicPartition, Any] = await self._consumer.getmany(timeout_ms=_POLL_MS)
             for records in found.values():
                 for record in records:
-                    self._take(record.key, record.value)
+                    self._take(record.key or b"", record.value)
             if not self._read:
                 places = await asyncio.gather(*(self._consumer.position(tp) for tp in self._tps))
                 self._read = all(place >= ends[tp] for tp, place in zip(self._tps, places, strict=True))
-            self.known = {key: each for key, each in self.known.items() if _expires(each) > time.time()}
+            self._known = {key: each for key, each in self._known.items() if _expires(each) > time.time()}
 
-    def _take(self, key: bytes | None, value: bytes | None) -> None:
-        directive, _, target = (key or b"").decode(errors="replace").partition("/")
+    def _take(self, key: bytes, value: bytes | None) -> None:
         if value is None:
-            self.known.pop((directive, target), None)
+            self._known.pop(key, None)
             return
         try:
             order = msgspec.json.decode(value, type=Directive)
@@ -73,7 +72,7 @@ class Directives:
             self.unreadable += 1
             log.error("a directive that cannot be read: %s: %r", error, value[:200])
             return
-        self.known[order.directive, order.target] = order
+        self._known[key] = order
 
 
 def _expires(order: Directive) -> float:

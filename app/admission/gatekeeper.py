@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -33,7 +33,7 @@ class Gatekeeper:
     policy
         The policy in force, `NONE` before there is one.
     directives
-        The directives there are.
+        The directives in force.
     not_ready
         Why the directives are not known yet; None once they are.
     keep
@@ -48,7 +48,7 @@ class Gatekeeper:
         self,
         *,
         policy: Callable[[], Policy],
-        directives: Callable[[], Mapping[tuple[str, str], Directive]],
+        directives: Callable[[], Sequence[Directive]],
         not_ready: Callable[[], str | None],
         keep: Callable[[DecisionRecord], Awaitable[object]],
         deadline_seconds: float,
@@ -108,7 +108,7 @@ class Gatekeeper:
         try:
             async with asyncio.timeout(self._left(began)):
                 work = asyncio.get_running_loop().run_in_executor(
-                    self._thread, _decide, question, policy, dict(self._directives()), began + self._deadline_seconds
+                    self._thread, _decide, question, policy, self._directives(), began + self._deadline_seconds
                 )
                 return await work, ""
         except TimeoutError:
@@ -139,9 +139,7 @@ class Gatekeeper:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 
-def _decide(
-    question: Asked, policy: Policy, directives: Mapping[tuple[str, str], Directive], deadline: float
-) -> Decided:
+def _decide(question: Asked, policy: Policy, directives: Sequence[Directive], deadline: float) -> Decided:
     """Decide, in the thread of the engine."""
 
     def ask(path: str, document: bytes) -> bytes:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaError
 
 from app.admission.gatekeeper import Busy, Gatekeeper, NotReady
 from app.conventions import ADMISSION_REPLIES, ADMISSION_REQUESTS, DEAD_LETTER
@@ -25,6 +26,7 @@ log = logging.getLogger("qethics.admission")
 
 CORRELATION_HEADER: Final = "correlation-id"
 _POLL_MS: Final = 50
+_AGAIN_SECONDS: Final = 1.0
 _REQUEST: Final = msgspec.json.Decoder(AdmissionRequest)
 
 
@@ -57,9 +59,22 @@ class Relay:
                 timeout_ms=_POLL_MS, max_records=self._settings.admission_concurrency
             )
             records = [record for of_partition in found.values() for record in of_partition]
-            if records:
+            if not records:
+                continue
+            try:
                 await asyncio.gather(*map(self._reply, records))
                 await self._consumer.commit()
+            except KafkaError as error:
+                # Another gate has the partitions now, or the broker is gone. What is not committed is answered again.
+                log.warning("requests could not be answered: %s", error)
+                await asyncio.sleep(_AGAIN_SECONDS)
+                await self._seek_back()
+
+    async def _seek_back(self) -> None:
+        try:
+            await self._consumer.seek_to_committed()
+        except (KafkaError, AssertionError) as error:
+            log.warning("where to go on could not be asked: %s", error)
 
     async def _reply(self, record: Any) -> None:
         reply = await self._answer(record)

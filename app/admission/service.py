@@ -107,7 +107,7 @@ class _Gate:
 
             gatekeeper = Gatekeeper(
                 policy=lambda: self._source.policy or NONE,
-                directives=lambda: directives.known,
+                directives=directives.active,
                 not_ready=directives.not_ready,
                 keep=keep,
                 deadline_seconds=settings.admission_deadline_seconds,

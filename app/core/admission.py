@@ -4,7 +4,7 @@ It follows from the rules on what the run declares and where it is to go, with e
 force. Deny is what is left when there is no answer.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Final, Literal, NamedTuple
@@ -192,9 +192,7 @@ def _apart(policy: Policy, ask: Ask, asked: Facts, together: Verdict) -> tuple[V
     return Verdict(tuple(breaches), together.input_digest), tuple(failed_open)
 
 
-def decide(
-    question: Asked, policy: Policy, ask: Ask, directives: Mapping[tuple[str, str], Directive], now: float
-) -> Decided:
+def decide(question: Asked, policy: Policy, ask: Ask, directives: Iterable[Directive], now: float) -> Decided:
     """Answer a request.
 
     Parameters
@@ -204,14 +202,14 @@ def decide(
     policy, ask
         The rules, and how one of them is asked by itself.
     directives
-        (directive, target) -> the directives in force.
+        Those that are known; what has expired is not obeyed.
     now
         Seconds since the epoch.
     """
     planned = question.facts
     verdict, failed_open = judged(policy, ask, planned, now)
     run = planned.declared
-    orders = obeyed(run, planned.routing, _active(directives.values(), now)) if run is not None else []
+    orders = obeyed(run, planned.routing, _active(directives, now)) if run is not None else []
     answer: Answer = "allow"
     if verdict.denies or orders:
         answer = "deny"

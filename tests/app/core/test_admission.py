@@ -44,7 +44,7 @@ def decided(policy, question, directives=None, now=NOW):
     def ask(path, document):
         return policy.evaluate.ask(path, document)
 
-    return admission.decide(admission.asked(question), policy, ask, directives or {}, now)
+    return admission.decide(admission.asked(question), policy, ask, (directives or {}).values(), now)
 
 
 def answer(policy, question, directives=None, now=NOW):
@@ -79,7 +79,7 @@ def test_where_nothing_answers_the_answer_is_deny(policy):
 
     silent = Policy(policy.pack, broken)
     question = admission.asked(request({"fallback": "classical"}))
-    found = admission.decide(question, silent, lambda path, document: broken(document), {}, NOW)
+    found = admission.decide(question, silent, lambda path, document: broken(document), (), NOW)
     assert found.response.answer == "deny"
     assert found.response.reasons[0].reason == "no decision: the engine is gone"
 
@@ -98,14 +98,14 @@ def test_only_rules_that_may_fail_open_are_gone_on_without(policy):
 
     half = Policy(policy.pack._replace(rules=rules), together)
     silent = names
-    found = admission.decide(admission.asked(request({"shots": 1})), half, ask, {}, NOW).response
+    found = admission.decide(admission.asked(request({"shots": 1})), half, ask, (), NOW).response
     assert (found.answer, found.failed_open) == ("allow", ("run_budget", "shots_range"))
     silent = {"shots_range", "encrypted_sensitive"}
-    found = admission.decide(admission.asked(request()), half, ask, {}, NOW).response
+    found = admission.decide(admission.asked(request()), half, ask, (), NOW).response
     assert (found.answer, found.failed_open) == ("deny", ("shots_range",))
     assert found.reasons[0].reason.startswith("encrypted_sensitive gave no answer")
     silent = set()
-    found = admission.decide(admission.asked(request({"shots": 1})), half, ask, {}, NOW).response
+    found = admission.decide(admission.asked(request({"shots": 1})), half, ask, (), NOW).response
     assert [reason.rule for reason in found.reasons] == ["shots_range"], "the others answer by themselves"
 
 
