@@ -94,9 +94,8 @@ class _Gate:
             stack.push_async_callback(producer.stop)
             reader = await kafka.connected(kafka.consumer(settings, fetch_max_wait_ms=50), settings)
             stack.push_async_callback(reader.stop)
-            asker = kafka.consumer(
-                settings, group_id=f"{settings.group}-admission", fetch_max_wait_ms=20, auto_offset_reset="latest"
-            )
+            # From the earliest: what waited too long is told so, and nothing falls between two owners of a partition.
+            asker = kafka.consumer(settings, group_id=f"{settings.group}-admission", fetch_max_wait_ms=20)
             await kafka.connected(asker, settings)
             stack.push_async_callback(asker.stop)
             directives = Directives(reader, settings.topic(DIRECTIVES), settings.partitions)

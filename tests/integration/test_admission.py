@@ -280,7 +280,8 @@ def test_classical_runs_are_not_kept_from_classical_computers(deployment, gate):
 
 
 def exchange(deployment, values, wanted):
-    """Send requests and read so many replies: (correlation id, reply)."""
+    """Send requests and read so many replies: the number of each request, and its reply."""
+    unique = uuid.uuid4().hex
 
     async def run():
         settings = deployment.settings
@@ -289,14 +290,16 @@ def exchange(deployment, values, wanted):
         try:
             for number, value in enumerate(values):
                 body = value if isinstance(value, bytes) else json.dumps(value).encode()
-                headers = [("correlation-id", f"{number}".encode())]
+                headers = [("correlation-id", f"{unique}/{number}".encode())]
                 topic = settings.topic(ADMISSION_REQUESTS)
                 await producer.send_and_wait(topic, body, key=f"key-{number}".encode(), headers=headers)
             found = {}
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while len(found) < wanted:
                     record = await consumer.getone()
-                    found[dict(record.headers)["correlation-id"].decode()] = json.loads(record.value)
+                    about, _, number = dict(record.headers)["correlation-id"].decode().partition("/")
+                    if about == unique:
+                        found[number] = json.loads(record.value)
             return found
         finally:
             await producer.stop()
@@ -305,7 +308,18 @@ def exchange(deployment, values, wanted):
     return asyncio.run(run())
 
 
+def relayed(deployment):
+    """Wait until a gate has the partitions of the requests: what was asked before is told to ask again."""
+
+    def answered():
+        (reply,) = exchange(deployment, [question(dry_run=True)], 1).values()
+        return reply["answer"] == "allow"
+
+    deployment.await_(answered, 60, "a gate that answers over Kafka")
+
+
 def test_a_scheduler_without_http_asks_over_kafka(deployment, gate):
+    relayed(deployment)
     asked = [question(f"kafka-{number}", shots=None if number % 2 == 0 else 1) for number in range(6)]
     for number in (0, 2, 4):
         asked[number]["run"]["shots"] = 1000
@@ -318,6 +332,22 @@ def test_a_scheduler_without_http_asks_over_kafka(deployment, gate):
     assert {f"kafka-{number}" for number in range(6)} <= set(records)
     letters = [record for records in asyncio.run(deployment.read(DEAD_LETTER)).values() for record in records]
     assert b"{bad" in {letter.value for letter in letters}
+
+
+def test_requests_are_answered_while_gates_come_and_go(own):
+    """A second gate takes its share, the first is killed, and whoever asks meanwhile is answered or may ask again."""
+    own.gate()
+    relayed(own)
+    replies = exchange(own, [question(dry_run=True) for _ in range(5)], 5)
+    own.gate()
+    replies |= {
+        f"2-{key}": value for key, value in exchange(own, [question(dry_run=True) for _ in range(20)], 20).items()
+    }
+    own.gates[0].end()
+    own.await_(lambda: len(exchange(own, [question(dry_run=True) for _ in range(20)], 20)) == 20, 60, "every reply")
+    assert all(reply["answer"] == "allow" or "ask again" in reply["error"] for reply in replies.values())
+    assert any(reply["answer"] == "allow" for reply in replies.values())
+    assert own.gates[1].alive
 
 
 # -- the gate itself ---------------------------------------------------------------------------------------------------
