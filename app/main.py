@@ -15,7 +15,6 @@ from typing import Any, Final
 
 from aiohttp import web
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.errors import KafkaError
 from faust.types import TP
 from prometheus_client import CollectorRegistry
 
@@ -23,20 +22,17 @@ from app import kafka
 from app.catalog import load_catalog
 from app.conventions import CHECKPOINTS, HEARTBEAT_HEADER, JOBS, POLICY_HEADER
 from app.core.catalog import Catalog
-from app.core.identity import bucket
-from app.core.outcomes import Alert, Outcomes
 from app.core.policy import Policy
 from app.core.records import control
 from app.core.runs import RunStage
 from app.core.sli import SLIS
 from app.core.streams import StreamStage
-from app.errors import EnvironmentFault
 from app.policy.bundle import read_keys
 from app.policy.bundles import Bundles
 from app.policy.evaluator import LABELS, Evaluator
 from app.policy.pack import load_pack
 from app.policy.watch import Source, Watch
-from app.serving import forever, listening, quiet_libraries
+from app.serving import forever, listening, own_directory, quiet_libraries
 from app.settings import Settings
 from app.sinks import alerts, dead_letter, decisions, directives, evidence, gaps, samples, violations
 from app.sinks.metrics import StageCollector
@@ -105,7 +101,7 @@ def run_worker(settings: Settings) -> None:
     """
     quiet_libraries(settings.log_level)
     catalog = load_catalog(settings.policies)
-    directory = _own_directory(settings)
+    directory = own_directory(settings.data_directory / f"worker-{settings.web_port}")
     gc.set_threshold(*_GC_THRESHOLDS)
     gc.freeze()  # what is there from the start stays; it need not be looked through again
     with listening(settings.web_host, settings.web_port, "web_port") as listener, _policies(settings) as policies:
@@ -157,7 +153,7 @@ class _Worker:
                 kafka.consumer(settings, max_partition_fetch_bytes=8 * 2**20, fetch_max_wait_ms=20), settings
             )
             stack.push_async_callback(reader.stop)
-            publisher = Publisher(producer, SINKS, settings.topic)
+            publisher = Publisher(producer, SINKS, settings.topic, settings.partitions)
             shell = self._shell(publisher, producer, reader)
             await self._go_by_bundle(shell, publisher, producer)
             self._app = app = agents.build(
@@ -178,8 +174,9 @@ class _Worker:
                 forever(shell.run_checkpoints()),
                 forever(shell.run_heartbeats()),
                 forever(shell.run_watchdog(lambda: sum(self._lag().values()))),
-                forever(self._run_watch()),
             ]
+            if self._watch is not None:
+                tasks.append(forever(self._watch.run(settings.policy_seconds)))
             await self._until_told(app)
             began = time.monotonic()
             try:
@@ -251,25 +248,14 @@ class _Worker:
             headers = [(POLICY_HEADER, b"1")]
             await producer.send_and_wait(settings.topic(JOBS), bundle, partition=partition, headers=headers)
 
-        async def tell(alert: Alert) -> None:
-            log.warning("%s: %s", alert.name, alert.summary)
-            await publisher.write(bucket(alert.fingerprint, settings.partitions), Outcomes(alerts=[alert]))
-
         worker = f"{socket.gethostname()}:{self._listener.getsockname()[1]}"
-        source = Source(settings.policy_bundle, bundles)
-        self._watch = Watch(source, bundles, worker, in_force=lambda: _in_force(shell), activate=activate, tell=tell)
+        source = Source(settings.policy_bundle, bundles, self._directory / "policy-version")
+        self._watch = Watch(
+            source, bundles, worker, in_force=lambda: _in_force(shell), activate=activate, tell=publisher.tell
+        )
         await source.look()
         if source.refused is not None:
             log.error("%s is refused, and what no policy judges is denied: %s", source.path, source.refused)
-
-    async def _run_watch(self) -> None:
-        """Look at the source of the policy now and then, without end."""
-        while self._watch is not None:
-            try:
-                await self._watch.step(time.time())
-            except KafkaError as error:
-                log.warning("the policy could not be looked after: %s", error)
-            await asyncio.sleep(self._settings.policy_seconds)
 
     def _lag(self) -> dict[tuple[str, int], int]:
         """Records of each (topic, partition) that we hold and have not applied."""
@@ -300,19 +286,3 @@ def _in_force(shell: Shell) -> dict[int, Policy]:
     """Partition -> the policy it is judged by."""
     units = [(unit.partition, unit.stage) for unit in list(shell.units.values())]
     return {partition: stage.policy for partition, stage in units if isinstance(stage, RunStage)}
-
-
-def _own_directory(settings: Settings) -> Path:
-    """The directory of this worker, made and known to be writable."""
-    directory = settings.data_directory / f"worker-{settings.web_port}"
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        probe = directory / ".writable"
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise EnvironmentFault(
-            f"cannot write to {directory}: {error.strerror}",
-            "make it writable, or set QETHICS_DATA_DIRECTORY to a directory that is",
-        ) from error
-    return directory

@@ -5,6 +5,7 @@ import logging
 import socket
 import sys
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any
 
 from app.errors import EnvironmentFault
@@ -52,3 +53,24 @@ def quiet_libraries(level: str) -> None:
     )
     for name in ("aiokafka", "faust", "mode", "kafka"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def own_directory(directory: Path) -> Path:
+    """The directory of one process, made and known to be writable.
+
+    Raises
+    ------
+    EnvironmentFault
+        If it is not.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe = directory / ".writable"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise EnvironmentFault(
+            f"cannot write to {directory}: {error.strerror}",
+            "make it writable, or set QETHICS_DATA_DIRECTORY to a directory that is",
+        ) from error
+    return directory

@@ -3,12 +3,12 @@
 import asyncio
 import logging
 import time
-from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from app.core.orders import active, readable
 from app.core.outcomes import Directive
 from app.stream.checkpoint import end_offset
 
@@ -29,12 +29,11 @@ class Directives:
     """
 
     def __init__(self, consumer: AIOKafkaConsumer, topic: str, partitions: int) -> None:
-        #: Key of the topic -> the directive; those that expired are left out now and then.
+        #: Key of the topic -> the directive; there are as many as there are targets.
         self._known: dict[bytes, Directive] = {}
         self.unreadable = 0
         self._consumer = consumer
         self._tps = [TopicPartition(topic, number) for number in range(partitions)]
-        self._behind: dict[TopicPartition, int] = {}
         self._read = False
 
     def not_ready(self) -> str | None:
@@ -43,8 +42,7 @@ class Directives:
 
     def active(self) -> list[Directive]:
         """Those that are in force now."""
-        now = time.time()
-        return [each for each in self._known.values() if _expires(each) > now]
+        return active(self._known.values(), time.time())
 
     async def run(self) -> None:
         """Read without end."""
@@ -59,7 +57,6 @@ class Directives:
             if not self._read:
                 places = await asyncio.gather(*(self._consumer.position(tp) for tp in self._tps))
                 self._read = all(place >= ends[tp] for tp, place in zip(self._tps, places, strict=True))
-            self._known = {key: each for key, each in self._known.items() if _expires(each) > time.time()}
 
     def _take(self, key: bytes, value: bytes | None) -> None:
         if value is None:
@@ -67,13 +64,9 @@ class Directives:
             return
         try:
             order = msgspec.json.decode(value, type=Directive)
-            _expires(order)
-        except (msgspec.MsgspecError, ValueError) as error:
+            readable(order)
+        except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError) as error:
             self.unreadable += 1
             log.error("a directive that cannot be read: %s: %r", error, value[:200])
             return
         self._known[key] = order
-
-
-def _expires(order: Directive) -> float:
-    return datetime.fromisoformat(order.expires_at).timestamp()

@@ -1,6 +1,7 @@
 """What every way in shares: how many requests at once, by when, by which policy, and that the answer is on record."""
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,8 +12,12 @@ from app.core import admission
 from app.core.admission import AdmissionRequest, AdmissionResponse, Asked, Decided
 from app.core.outcomes import DecisionRecord, Directive
 from app.core.policy import NONE, Policy, PolicyError
-from app.policy.evaluator import Evaluator, Inline
+from app.policy.evaluator import Deferred
 
+log = logging.getLogger("qethics.admission")
+
+#: The share of the time for the decision; the rest is for its record.
+_DECIDING_SHARE: Final = 0.75
 #: Buckets of the histogram of answers, in seconds.
 BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 
@@ -63,6 +68,7 @@ class Gatekeeper:
         # The engine takes one question at a time.
         self._thread = ThreadPoolExecutor(1, "policy")
         self.pending = 0
+        self._later: set[asyncio.Future[None]] = set()
         #: (answer, why it is not that of the rules) -> requests; (bound) -> answers within it.
         self.answers: Counter[tuple[str, str]] = Counter()
         self.refused: Counter[str] = Counter()
@@ -75,8 +81,15 @@ class Gatekeeper:
             return "no verified policy bundle is loaded"
         return self._not_ready()
 
-    async def answer(self, request: AdmissionRequest) -> AdmissionResponse:
+    async def answer(self, request: AdmissionRequest, trace_id: str | None = None) -> AdmissionResponse:
         """Answer a request, with its record kept before; a dry run keeps none.
+
+        Parameters
+        ----------
+        request
+            What is asked.
+        trace_id
+            Of the trace it is part of (W3C Trace Context).
 
         Raises
         ------
@@ -85,16 +98,11 @@ class Gatekeeper:
         NotReady
             If none can be answered yet.
         """
-        if (why := self.ready()) is not None:
-            self.refused["not_ready"] += 1
-            raise NotReady(why)
-        if self.pending >= self._concurrency:
-            self.refused["busy"] += 1
-            raise Busy
+        self.check()
         self.pending += 1
         began = time.monotonic()
         try:
-            question, policy = admission.asked(request), self._policy()
+            question, policy = admission.asked(request, trace_id), self._policy()
             decided, failed = await self._decided(question, policy, began)
             if not request.dry_run:
                 decided, failed = await self._kept(decided, failed, question, policy, began)
@@ -104,11 +112,31 @@ class Gatekeeper:
             self.pending -= 1
             self._took(time.monotonic() - began)
 
+    def check(self) -> None:
+        """Refuse at once what would be refused later, before anything of it is read.
+
+        Raises
+        ------
+        Busy, NotReady
+            As `answer`.
+        """
+        if (why := self.ready()) is not None:
+            self.refused["not_ready"] += 1
+            raise NotReady(why)
+        if self.pending >= self._concurrency:
+            self.refused["busy"] += 1
+            raise Busy
+
     async def _decided(self, question: Asked, policy: Policy, began: float) -> tuple[Decided, str]:
         try:
-            async with asyncio.timeout(self._left(began)):
+            async with asyncio.timeout(self._left(began, _DECIDING_SHARE)):
                 work = asyncio.get_running_loop().run_in_executor(
-                    self._thread, _decide, question, policy, self._directives(), began + self._deadline_seconds
+                    self._thread,
+                    _decide,
+                    question,
+                    policy,
+                    self._directives(),
+                    began + _DECIDING_SHARE * self._deadline_seconds,
                 )
                 return await work, ""
         except TimeoutError:
@@ -125,10 +153,21 @@ class Gatekeeper:
             return decided, failed
         except (TimeoutError, OSError, RuntimeError) as error:
             why = f"the decision could not be put on record: {type(error).__name__}"
-            return admission.denied(question, policy, why, time.time()), "not_recorded"
+            instead = admission.denied(question, policy, why, time.time())
+            # The record may be on its way nevertheless; what was answered comes after it, if anything does.
+            later = asyncio.ensure_future(self._keep_later(instead.record))
+            self._later.add(later)
+            later.add_done_callback(self._later.discard)
+            return instead, "not_recorded"
 
-    def _left(self, began: float) -> float:
-        return max(self._deadline_seconds - (time.monotonic() - began), 0.001)
+    async def _keep_later(self, record: DecisionRecord) -> None:
+        try:
+            await self._keep(record)
+        except (OSError, RuntimeError) as error:
+            log.error("the denial of %s is not on record: %s", record.run_id, error)
+
+    def _left(self, began: float, share: float = 1.0) -> float:
+        return max(share * self._deadline_seconds - (time.monotonic() - began), 0.001)
 
     def _took(self, seconds: float) -> None:
         self.seconds += seconds
@@ -145,6 +184,6 @@ def _decide(question: Asked, policy: Policy, directives: Sequence[Directive], de
     def ask(path: str, document: bytes) -> bytes:
         if time.monotonic() >= deadline:
             raise PolicyError("the time is up")
-        return policy.evaluate.ask(path, document) if isinstance(policy.evaluate, Evaluator | Inline) else b""
+        return policy.evaluate.ask(path, document) if isinstance(policy.evaluate, Deferred) else b""
 
     return admission.decide(question, policy, ask, directives, time.time())

@@ -1,5 +1,6 @@
 """The gate over HTTP: our own requests, Kubernetes' reviews, and the pages that watch it."""
 
+import asyncio
 import hmac
 import json
 from collections.abc import Awaitable, Callable
@@ -14,11 +15,12 @@ from prometheus_client.exposition import choose_encoder
 from app.admission import review
 from app.admission.gatekeeper import Busy, Gatekeeper, NotReady
 from app.core.admission import AdmissionRequest
-from app.core.decode import MAX_NESTING, nesting
+from app.core.decode import MAX_NESTING, too_deep, trace_id
 from app.core.outcomes import Directive
 
 #: 1 MiB, as everywhere.
 MOST_BYTES: Final = 2**20
+_READ_SECONDS: Final = 2.0
 _JSON: Final = "application/json"
 _REQUEST: Final = msgspec.json.Decoder(AdmissionRequest)
 
@@ -78,20 +80,22 @@ class _Pages:
         self._active = active
 
     async def admission(self, request: web.Request) -> web.Response:
+        self._gatekeeper.check()
         try:
             question = _REQUEST.decode(await _body(request))
         except msgspec.MsgspecError as error:
             raise Refused(HTTPStatus.BAD_REQUEST, f"no admission request: {error}") from error
-        return _json(await self._gatekeeper.answer(question))
+        return _json(await self._gatekeeper.answer(question, _trace_id(request)))
 
     async def admission_review(self, request: web.Request) -> web.Response:
+        self._gatekeeper.check()
         try:
             asked = review.read(await _body(request))
         except review.ReviewError as error:
             raise Refused(HTTPStatus.BAD_REQUEST, str(error)) from error
         question = review.asked(asked)
         if isinstance(question, AdmissionRequest):
-            question = review.answered(asked, await self._gatekeeper.answer(question))
+            question = review.answered(asked, await self._gatekeeper.answer(question, _trace_id(request)))
         return _json(review.Review(question))
 
     async def directives(self, request: web.Request) -> web.Response:
@@ -134,7 +138,7 @@ def _guard(token: bytes | None) -> Any:
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         if token is not None and request.path.startswith("/v1/"):
-            given = request.headers.get("Authorization", "").removeprefix("Bearer ").encode()
+            given = request.headers.get("Authorization", "").removeprefix("Bearer ").encode(errors="surrogateescape")
             if not hmac.compare_digest(given, token):
                 raise Refused(
                     HTTPStatus.UNAUTHORIZED, "the bearer token is missing or wrong", {"WWW-Authenticate": "Bearer"}
@@ -147,12 +151,21 @@ def _guard(token: bytes | None) -> Any:
 async def _body(request: web.Request) -> bytes:
     if request.content_type != _JSON:
         raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the content type is {request.content_type}, not {_JSON}")
-    body = await request.read()
+    try:
+        async with asyncio.timeout(_READ_SECONDS):
+            body = await request.read()
+    except TimeoutError as error:
+        raise Refused(HTTPStatus.REQUEST_TIMEOUT, f"the request has not come within {_READ_SECONDS:g} s") from error
     if len(body) > MOST_BYTES:
         raise web.HTTPRequestEntityTooLarge(MOST_BYTES, len(body))
-    if nesting(body) > MAX_NESTING:
+    if too_deep(body):
         raise Refused(HTTPStatus.BAD_REQUEST, f"nesting above {MAX_NESTING}")
     return body
+
+
+def _trace_id(request: web.Request) -> str | None:
+    found = request.headers.get("traceparent")
+    return None if found is None else trace_id([("traceparent", found.encode(errors="replace"))])
 
 
 def _json(value: Any) -> web.Response:

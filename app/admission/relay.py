@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError
 from app.admission.gatekeeper import Busy, Gatekeeper, NotReady
 from app.conventions import ADMISSION_REPLIES, ADMISSION_REQUESTS, DEAD_LETTER
 from app.core.admission import AdmissionRefusal, AdmissionRequest, AdmissionResponse
-from app.core.decode import MAX_BYTES, MAX_NESTING, Reason, nesting
+from app.core.decode import MAX_BYTES, Reason, too_deep, trace_id
 from app.core.outcomes import DeadLetter, Outcomes
 from app.settings import Settings
 from app.sinks import dead_letter
@@ -27,6 +27,8 @@ log = logging.getLogger("qethics.admission")
 CORRELATION_HEADER: Final = "correlation-id"
 _POLL_MS: Final = 50
 _AGAIN_SECONDS: Final = 1.0
+#: Of a request's key and correlation id, so much comes back.
+_MOST_ECHOED: Final = 1_024
 _REQUEST: Final = msgspec.json.Decoder(AdmissionRequest)
 
 
@@ -78,25 +80,26 @@ class Relay:
 
     async def _reply(self, record: Any) -> None:
         reply = await self._answer(record)
-        headers = [(name, value) for name, value in record.headers if name == CORRELATION_HEADER]
+        headers = [(name, value[:_MOST_ECHOED]) for name, value in record.headers if name == CORRELATION_HEADER][:1]
+        key = record.key[:_MOST_ECHOED] if record.key is not None else None
         topic = self._settings.topic(ADMISSION_REPLIES)
         await self._producer.send_and_wait(
-            topic, msgspec.json.encode(reply), key=record.key, partition=record.partition, headers=headers
+            topic, msgspec.json.encode(reply), key=key, partition=record.partition, headers=headers
         )
 
     async def _answer(self, record: Any) -> AdmissionResponse | AdmissionRefusal:
-        age = time.time() - record.timestamp / 1000
         try:
             question = self._read(record.value)
         except msgspec.MsgspecError as error:
             await self._bury(record, str(error))
             return AdmissionRefusal(error=f"no admission request: {error}")
-        if age > self._settings.admission_deadline_seconds:
-            # Whoever asked waits no more; what held then may not hold now.
-            return _refusal(question, f"the request is {age:.1f} s old; ask again")
         while True:
+            age = time.time() - record.timestamp / 1000
+            if age > self._settings.admission_deadline_seconds:
+                # Whoever asked waits no more; what held then may not hold now.
+                return _refusal(question, f"the request is {age:.1f} s old; ask again")
             try:
-                return await self._gatekeeper.answer(question)
+                return await self._gatekeeper.answer(question, trace_id(record.headers))
             except Busy:
                 await asyncio.sleep(0.01)  # those over HTTP are told at once; here the topic is the queue
             except NotReady as error:
@@ -104,7 +107,7 @@ class Relay:
 
     @staticmethod
     def _read(value: bytes | None) -> AdmissionRequest:
-        if value is None or len(value) > MAX_BYTES or nesting(value) > MAX_NESTING:
+        if value is None or len(value) > MAX_BYTES or too_deep(value):
             raise msgspec.ValidationError("no value, a larger one than 1 MiB, or one nested too deeply")
         return _REQUEST.decode(value)
 

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from app.core.admission import AdmissionRequest, AdmissionResponse
+from app.core.decode import too_deep
 
 RUN_ANNOTATION: Final = "qethics-run"
 ROUTING_ANNOTATION: Final = "qethics-routing"
@@ -99,8 +100,10 @@ def asked(request: Request) -> AdmissionRequest | Response:
         return Response(request.uid, allowed=True)  # what ends or is looked at runs nothing
     try:
         annotations = msgspec.convert(request.object, _Object).metadata.annotations
-        run = msgspec.json.decode(annotations.get(RUN_ANNOTATION, ""), type=dict[str, Any])
-        routing = annotations.get(ROUTING_ANNOTATION)
+        declared, routing = annotations.get(RUN_ANNOTATION, ""), annotations.get(ROUTING_ANNOTATION)
+        if too_deep(declared.encode()) or too_deep((routing or "").encode()):
+            raise msgspec.ValidationError("nested too deeply")
+        run = msgspec.json.decode(declared, type=dict[str, Any])
         question = {
             "request_id": request.uid,
             "run_id": run.pop("run_id", None),

@@ -5,7 +5,6 @@ import logging
 import signal
 import socket
 import ssl
-import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, closing
 from typing import Any
@@ -13,7 +12,6 @@ from typing import Any
 import msgspec
 from aiohttp import web
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 from prometheus_client import CollectorRegistry
 
 from app import kafka
@@ -23,14 +21,13 @@ from app.admission.http import application
 from app.admission.metrics import AdmissionCollector
 from app.admission.relay import Relay
 from app.conventions import ADMISSIONS, DIRECTIVES
-from app.core.identity import bucket
-from app.core.outcomes import Alert, DecisionRecord, Outcomes
-from app.core.policy import NONE
+from app.core.outcomes import DecisionRecord
+from app.core.policy import NONE, Policy
 from app.errors import SettingError
 from app.policy.bundle import read_keys
 from app.policy.bundles import Bundles
 from app.policy.watch import Source, Watch
-from app.serving import forever, listening, quiet_libraries
+from app.serving import forever, listening, own_directory, quiet_libraries
 from app.settings import Settings
 from app.sinks import alerts
 from app.sinks.policy_metrics import PolicyCollector
@@ -58,7 +55,8 @@ def run_admission(settings: Settings) -> None:
         listening(settings.admission_host, settings.admission_port, "admission_port") as listener,
         closing(Bundles(read_keys(settings.policy_keys))) as bundles,
     ):
-        source = Source(settings.policy_bundle, bundles)
+        directory = own_directory(settings.data_directory / f"admission-{settings.admission_port}")
+        source = Source(settings.policy_bundle, bundles, directory / "policy-version")
         asyncio.run(_Gate(settings, bundles, source, listener, token, certificate).run())
 
 
@@ -116,7 +114,7 @@ class _Gate:
             watch = self._watch(producer)
             stack.push_async_callback(await self._serve(gatekeeper, directives, watch))
             tasks = [
-                forever(self._run_watch(watch)),
+                forever(watch.run(settings.policy_seconds)),
                 forever(directives.run()),
                 forever(Relay(asker, producer, gatekeeper, settings).run()),
             ]
@@ -127,30 +125,24 @@ class _Gate:
 
     def _watch(self, producer: AIOKafkaProducer) -> Watch:
         settings = self._settings
-        publisher = Publisher(producer, (alerts.SINK,), settings.topic)
-
-        async def tell(alert: Alert) -> None:
-            log.warning("%s: %s", alert.name, alert.summary)
-            await publisher.write(bucket(alert.fingerprint, settings.partitions), Outcomes(alerts=[alert]))
+        publisher = Publisher(producer, (alerts.SINK,), settings.topic, settings.partitions)
 
         async def activate(partition: int, bundle: bytes) -> None:
             """The gate goes by the source itself, and by no partition."""
 
         worker = f"{socket.gethostname()}:{self._listener.getsockname()[1]}"
-        return Watch(self._source, self._bundles, worker, in_force=dict, activate=activate, tell=tell)
+        return Watch(
+            self._source, self._bundles, worker, in_force=self._in_force, activate=activate, tell=publisher.tell
+        )
 
-    async def _run_watch(self, watch: Watch) -> None:
-        while True:
-            try:
-                await watch.step(time.time())
-            except KafkaError as error:
-                log.warning("the policy could not be looked after: %s", error)
-            await asyncio.sleep(self._settings.policy_seconds)
+    def _in_force(self) -> dict[int, Policy]:
+        """What the gate goes by, as if it were a partition."""
+        return {0: self._source.policy or NONE}
 
     async def _serve(self, gatekeeper: Gatekeeper, directives: Directives, watch: Watch) -> Callable[[], Any]:
         registry = CollectorRegistry()
         registry.register(AdmissionCollector(gatekeeper, directives))
-        registry.register(PolicyCollector(lambda: {"gate": self._source.policy or NONE}, watch))
+        registry.register(PolicyCollector(self._in_force, watch))
         runner = web.AppRunner(application(gatekeeper, registry, directives.active, self._token), access_log=None)
         await runner.setup()
         await web.SockSite(runner, self._listener, ssl_context=self._certificate).start()

@@ -17,7 +17,7 @@ from app.core import decisions, events, facts
 from app.core.evidence import instant
 from app.core.facts import Facts
 from app.core.identity import outcome_id
-from app.core.orders import is_of
+from app.core.orders import active, is_of
 from app.core.outcomes import Answer, DecisionRecord, Directive
 from app.core.policy import FAILED, Breach, Policy, PolicyError, Verdict
 from app.core.run import Declared, Routing, routing_values
@@ -106,6 +106,7 @@ class Asked(NamedTuple):
     request: AdmissionRequest
     facts: Facts
     classical: Facts | None
+    trace_id: str | None = None
 
 
 class Decided(NamedTuple):
@@ -119,21 +120,27 @@ class Decided(NamedTuple):
 Ask = Callable[[str, bytes], bytes]
 
 
-def asked(request: AdmissionRequest) -> Asked:
-    """What a request asks of the policy."""
+def asked(request: AdmissionRequest, trace_id: str | None = None) -> Asked:
+    """What a request asks of the policy; `trace_id` is that of the trace it is part of."""
     values = msgspec.structs.asdict(request.run)
     submitted = events.Submitted(
         event_id=request.request_id, run_id=request.run_id, at=_NO_TIME, producer="admission", seq=0, **values
     )
     declared, derived, clear = facts.declared(submitted), facts.derived(submitted), facts.clear(submitted)
-    routing = None if request.routing is None else Routing(*routing_values(request.routing))
+    routing = None
+    if request.routing is not None:
+        planned_values = msgspec.structs.asdict(request.routing)
+        routed = events.Routed(
+            event_id=request.request_id, run_id="", at=_NO_TIME, producer="admission", seq=0, **planned_values
+        )
+        routing, clear = Routing(*routing_values(routed)), (*clear, *facts.clear(routed))
     judging = (facts.RUN, *([facts.ROUTING] if routing is not None else []), *([facts.TEXT] if clear else []))
     planned = Facts(judging, declared, derived, routing, clear=clear)
     if declared.fallback != CLASSICAL or declared.runtime == CLASSICAL:
-        return Asked(request, planned, None)
+        return Asked(request, planned, None, trace_id)
     alone = msgspec.structs.replace(declared, runtime=CLASSICAL)
     judging = tuple(part for part in judging if part != facts.ROUTING)
-    return Asked(request, planned, Facts(judging, alone, derived, clear=clear))
+    return Asked(request, planned, Facts(judging, alone, derived, clear=clear), trace_id)
 
 
 _NO_TIME: Final = datetime.fromtimestamp(0, UTC)
@@ -141,14 +148,16 @@ _NO_TIME: Final = datetime.fromtimestamp(0, UTC)
 
 def obeyed(run: Declared, routing: Routing | None, directives: Iterable[Directive]) -> list[Directive]:
     """The directives that a run must obey on its way, by their order."""
-    backend, endpoint = (routing.backend, routing.endpoint) if routing is not None else (None, None)
+    backend = endpoint = sent_to = None
+    if routing is not None:
+        backend, endpoint, sent_to = routing.backend, routing.endpoint, routing.runtime
 
     def concerns(order: Directive) -> bool:
         if order.directive == DISABLE_ROUTING:
             return order.target == endpoint
         if order.directive == ROLLBACK_CANARY:
             return bool(run.canary) and is_of(order.target, run.workload, backend)
-        if run.runtime == CLASSICAL:
+        if run.runtime == CLASSICAL and sent_to in {None, CLASSICAL}:
             return False  # the rest is about quantum computers
         if order.directive == FREEZE_OFFLOAD:
             return order.target == run.cost_center
@@ -209,14 +218,15 @@ def decide(question: Asked, policy: Policy, ask: Ask, directives: Iterable[Direc
     planned = question.facts
     verdict, failed_open = judged(policy, ask, planned, now)
     run = planned.declared
-    orders = obeyed(run, planned.routing, _active(directives, now)) if run is not None else []
+    orders = obeyed(run, planned.routing, active(directives, now)) if run is not None else []
     answer: Answer = "allow"
     if verdict.denies or orders:
         answer = "deny"
         classical = question.classical
         if classical is not None and classical.declared is not None and not obeyed(classical.declared, None, orders):
-            instead, _ = judged(policy, ask, classical, now)
+            instead, more = judged(policy, ask, classical, now)
             answer = "deny" if instead.denies else "fallback_classical"
+            failed_open = tuple(sorted({*failed_open, *more}))
     return _decided(question, policy, verdict, answer, orders, failed_open, now)
 
 
@@ -224,11 +234,6 @@ def denied(question: Asked, policy: Policy, why: str, now: float) -> Decided:
     """Deny a request for which there is no decision."""
     verdict = Verdict((Breach(FAILED, why),), "")
     return _decided(question, policy, verdict, "deny", [], (), now)
-
-
-def _active(directives: Iterable[Directive], now: float) -> list[Directive]:
-    found = [each for each in directives if datetime.fromisoformat(each.expires_at).timestamp() > now]
-    return sorted(found, key=lambda each: (each.directive, each.target))
 
 
 def _decided(
@@ -252,6 +257,7 @@ def _decided(
         ),
         run_id=request.run_id,
         req_id=request.request_id,
+        trace_id=question.trace_id,
         timestamp=instant(now),
         requested_by=request.requested_by,
         labels=policy.labels,

@@ -29,24 +29,23 @@ class Spent(Struct, array_like=True):
         center, hour, spent_usd, budget_usd
             What was spent, of what.
         at
-            What the log has reached, seconds since the epoch: of an hour that is over nothing is to be frozen.
+            What the log has reached, seconds since the epoch: only in the hour that it is now something can be frozen.
         """
-        end = (hour + 1) * HOUR_SECONDS
-        if spent_usd <= budget_usd or self.hours.get(center, -1) >= hour or end <= at:
+        begin, end = hour * HOUR_SECONDS, (hour + 1) * HOUR_SECONDS
+        if spent_usd <= budget_usd or self.hours.get(center) == hour or not begin <= at < end:
             return None
         self.hours[center] = hour
         text = f"{center} has spent the {budget_usd:g} dollars of its hour; no quantum computer until {instant(end)}"
         figures = {"spent_usd": spent_usd, "budget_usd": budget_usd}
-        begin = hour * HOUR_SECONDS
         order = Directive(
             directive_id=outcome_id("directive", FREEZE_OFFLOAD, center, hour),
             directive=FREEZE_OFFLOAD,
             target=center,
             reason=text,
-            issued_at=instant(max(at, begin)),
+            issued_at=instant(at),
             expires_at=instant(end),
         )
-        return _alert(center, hour, "firing", max(at, begin), text, figures), order
+        return _alert(center, hour, "firing", at, text, figures), order
 
     def ended(self, at: float) -> Iterator[tuple[Alert, Lifted]]:
         """The end of alerts and orders whose hour is over."""

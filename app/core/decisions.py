@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Raw
 
 from app.core.evidence import instant
-from app.core.facts import Document, Facts
+from app.core.facts import Document, Facts, RoutingFacts, RunFacts, suspects
 from app.core.outcomes import BundleName, DecisionRecord, Denied, Result
 from app.core.policy import Policy, Verdict
 
@@ -71,7 +71,9 @@ def result(verdict: Verdict) -> Result:
 
 def masked(document: Document) -> tuple[str, ...]:
     """Pointers (RFC 6901, from the record) to what was masked in an input document."""
-    return tuple([f"/input/clear/{index}/text" for index in range(len(document.clear))])
+    parts: dict[str, RunFacts | RoutingFacts] = {"run": document.run, "routing": document.routing}
+    found = [f"/input/{name}/{field}" for name, part in parts.items() for field in suspects(part)]
+    return (*found, *(f"/input/clear/{index}/text" for index in range(len(document.clear))))
 
 
 def exemptions(verdict: Verdict) -> tuple[str, ...]:

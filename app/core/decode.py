@@ -112,9 +112,7 @@ def _near(instant: datetime | None, event: Event) -> bool:
 
 def _decode(decoder: Any, kind: Any, given: bytes | None, headers: Headers) -> Any:
     value = given or b""
-    # More openings than the limit is the only way to be too deep, and counting them is far cheaper than nesting them.
-    openings = value.count(b"{") + (value.count(b"[") if b"[" in value else 0)
-    if openings > MAX_NESTING or not value or len(value) > MAX_BYTES:
+    if _many_openings(value) or not value or len(value) > MAX_BYTES:
         refused = _outside_limits(given)
         if refused is not None:
             return refused
@@ -144,6 +142,16 @@ def _outside_limits(value: bytes | None) -> Rejection | None:
     if nesting(value) > MAX_NESTING:
         return Rejection(Reason.TOO_DEEP, f"nesting above {MAX_NESTING}")
     return None
+
+
+def _many_openings(value: bytes) -> bool:
+    """More openings than the limit is the only way to be too deep, and counting is far cheaper than nesting them."""
+    return value.count(b"{") + (value.count(b"[") if b"[" in value else 0) > MAX_NESTING
+
+
+def too_deep(value: bytes) -> bool:
+    """Whether a JSON text is nested more deeply than is taken."""
+    return _many_openings(value) and nesting(value) > MAX_NESTING
 
 
 def nesting(value: bytes) -> int:

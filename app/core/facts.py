@@ -6,7 +6,7 @@ a field it reads is missing. `judging` says which of its parts are to be judged;
 
 import re
 from math import ceil
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import Struct, field
@@ -79,8 +79,6 @@ class OutcomeFacts(Struct, frozen=True, gc=False, kw_only=True):
     signed: bool = False
     #: From the parameters' own date to the end of the run, rounded up.
     calibration_age_hours: int | None = None
-    #: Of the last routing.
-    runtime: str | None = None
     #: What the gate answered (allow, deny or fallback_classical), by its own record; null if nobody asked.
     answer: str | None = None
 
@@ -122,14 +120,41 @@ class Facts(Struct, frozen=True, gc=False, array_like=True):
         """The input document."""
         return Document(
             judging=self.judging,
-            run=run_facts(self.declared, self.derived),
+            run=_shown(run_facts(self.declared, self.derived)),
             routing=RoutingFacts()
             if self.routing is None
-            else msgspec.convert(self.routing, RoutingFacts, from_attributes=True),
+            else _shown(msgspec.convert(self.routing, RoutingFacts, from_attributes=True)),
             decision=self.decision or DecisionFacts(),
             outcome=self.outcome or OutcomeFacts(),
             clear=self.clear,
         )
+
+
+_Part = TypeVar("_Part", RunFacts, RoutingFacts)
+
+
+def _shown(part: _Part) -> _Part:
+    """A part of the document with the shape alone of what may be personal data, as in `Clear`."""
+    changed = {name: _shown_value(getattr(part, name)) for name in suspects(part)}
+    return msgspec.structs.replace(part, **changed) if changed else part
+
+
+def suspects(part: RunFacts | RoutingFacts) -> list[str]:
+    """The fields of a part of the document that may be personal data, or are the shape of some."""
+    return [name for name in part.__struct_fields__ if any(map(_suspicious, _texts(getattr(part, name))))]
+
+
+def _shown_value(value: str | events.Consent) -> str | events.Consent:
+    if isinstance(value, str):
+        return _shape(value)
+    return msgspec.structs.replace(value, scopes=tuple(map(_shape, value.scopes)))
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    """The texts of a field."""
+    if isinstance(value, str):
+        return (value,)
+    return value.scopes if isinstance(value, events.Consent) else value if isinstance(value, tuple) else ()
 
 
 def run_facts(declared: Declared | None, derived: Derived | None) -> RunFacts:
@@ -183,7 +208,6 @@ def outcome(run: Run, path: list[tuple[str, float]], answer: str | None) -> Outc
         backend=origin.backend if origin is not None else None,
         signed=run.results is not None and run.results.signed,
         calibration_age_hours=age,
-        runtime=run.routing.runtime if run.routing is not None else None,
         answer=answer,
     )
 
@@ -229,8 +253,7 @@ def clear(event: events.JobEvent) -> tuple[Clear, ...]:
 
 def _suspects(value: str | tuple[str, ...] | events.Consent) -> tuple[str, ...]:
     """The shapes of the texts of a field that may be personal data."""
-    texts = (value,) if isinstance(value, str) else value.scopes if isinstance(value, events.Consent) else value
-    return tuple([_shape(text) for text in texts if _suspicious(text)])
+    return tuple([_shape(text) for text in _texts(value) if _suspicious(text)])
 
 
 _SHAPES: Final = ((re.compile("[A-Za-z]"), "x"), (re.compile("[0-9]"), "0"), (re.compile("[^\x00-\x7f]"), "?"))

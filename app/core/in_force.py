@@ -21,6 +21,7 @@ from app.core.output import Output
 from app.core.policy import Policies, Policy, PolicyError, Verdict
 from app.core.records import Record
 
+_QUIET_SECONDS: Final = 900.0
 _ENDED: Final = "the rule is enforced again"
 
 
@@ -32,6 +33,8 @@ class State(Struct, array_like=True):
     refused_at: float | None = None
     #: The exemptions whose alert is firing.
     reported: dict[str, Exemption] = field(default_factory=dict)
+    #: The latest that the log of the jobs has reached: what expired does not come back with a clock that goes back.
+    latest: float = 0.0
 
 
 class InForce:
@@ -46,7 +49,8 @@ class InForce:
     partitions
         How many there are: each exemption is reported by one of them.
     clock
-        What the logs have reached, seconds since the epoch; 0 before the first heartbeats.
+        What the log of the jobs has reached, seconds since the epoch; 0 before the first heartbeat. One log, because
+        how several are interleaved must not decide what is exempted.
     """
 
     def __init__(self, policies: Policies, output: Output, partitions: int, clock: Callable[[], float]) -> None:
@@ -57,6 +61,7 @@ class InForce:
         self._clock = clock
         self._refused_at: float | None = None
         self._reported: dict[str, Exemption] = {}
+        self._latest = 0.0
 
     def judge(self, asked: Facts) -> Verdict:
         """The verdict, with the exemptions that hold now."""
@@ -65,31 +70,38 @@ class InForce:
     @property
     def now(self) -> float:
         """What exemptions go by, and what decision records are dated with; seconds since the epoch."""
-        return self._clock()
+        self._latest = max(self._latest, self._clock())
+        return self._latest
 
     def put(self, record: Record, bundle: bytes) -> None:
         """Put a bundle in force; one that cannot be trusted, used or is older changes nothing, and that is said."""
         at = record.timestamp / 1000
         try:
             policy = self._policies.load(bundle)
-            if policy.digest == self.policy.digest:
-                return  # every worker that sees it is not in force yet puts it into the log
-            policy.follows(self.policy)
+            if policy.digest != self.policy.digest:  # every worker that sees it is not in force yet says it again
+                policy.follows(self.policy)
         except PolicyError as error:
             self._output.reject(record, Reason.POLICY_REFUSED, str(error))
             self._output.counters["policy", "refused"] += 1
-            if self._refused_at is None:
-                self._refused_at = at
+            first, self._refused_at = self._refused_at is None, at
+            if first:
                 self._say_refused("firing", at, f"a policy bundle in the log was refused: {error}")
             return
-        self.policy = policy
-        self._output.counters["policy", "activated"] += 1
+        if policy.digest != self.policy.digest:
+            self.policy = policy
+            self._output.counters["policy", "activated"] += 1
+        self._settle(at, f"bundle {policy.pack.version} is in force")
+
+    def _settle(self, at: float, text: str) -> None:
         if self._refused_at is not None:
             self._refused_at = None
-            self._say_refused("resolved", at, f"bundle {policy.pack.version} is in force")
+            self._say_refused("resolved", at, text)
 
-    def tick(self, now: float) -> None:
-        """Say which exemptions hold, and which have come to their end."""
+    def tick(self) -> None:
+        """Say which exemptions hold, which have come to their end, and that no bundle was refused for a while."""
+        now = self.now
+        if self._refused_at is not None and now - self._refused_at >= _QUIET_SECONDS:
+            self._settle(now, f"no bundle was refused for {_QUIET_SECONDS / 60:g} minutes")
         holding = {exemption.id: exemption for exemption in self.policy.pack.exemptions if exemption.holds(now)}
         for name, exemption in holding.items():
             if name not in self._reported and bucket(name, self._partitions) == self._output.batch.partition:
@@ -125,7 +137,7 @@ class InForce:
 
     def snapshot(self) -> State:
         """The state."""
-        return State(self.policy.bundle, self._refused_at, self._reported)
+        return State(self.policy.bundle, self._refused_at, self._reported, self._latest)
 
     def restore(self, state: State) -> None:
         """Continue from a state.
@@ -136,7 +148,7 @@ class InForce:
             If the bundle in it cannot be used.
         """
         self.policy = self._policies.restore(state.bundle)
-        self._refused_at, self._reported = state.refused_at, state.reported
+        self._refused_at, self._reported, self._latest = state.refused_at, state.reported, state.latest
 
 
 def refused(labels: dict[str, str], status: str, at: float, text: str) -> Alert:

@@ -71,6 +71,7 @@ class Judge:
             (facts.OUTCOME,) if run.ruled else (facts.RUN, facts.OUTCOME),
             run.declared,
             run.derived,
+            run.routing,
             outcome=facts.outcome(run, path, answer),
         )
         at = path[-1][1] if path else run.decision.at if run.decision is not None else 0.0

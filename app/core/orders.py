@@ -1,6 +1,8 @@
-"""Orders about a stream: what their target is called, and which alert gives one."""
+"""Orders: which are in force, what the target of one about a stream is called, and which alert gives one."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Final
 
 from app.conventions import FALLBACK_CLASSICAL, FIDELITY_COLLAPSE_ALERT
 from app.core.catalog import ANY
@@ -36,3 +38,28 @@ def fallback(alert: Alert, until: float) -> Directive | None:
         issued_at=alert.at,
         expires_at=instant(until),
     )
+
+
+def active(directives: Iterable[Directive], now: float) -> list[Directive]:
+    """Those that are in force at `now`, seconds since the epoch, by directive and target."""
+    found = [each for each in directives if _at(each.issued_at) <= now + _SKEW_SECONDS and now < _at(each.expires_at)]
+    return sorted(found, key=lambda each: (each.directive, each.target))
+
+
+def readable(directive: Directive) -> None:
+    """Check that a directive says from when and until when it holds.
+
+    Raises
+    ------
+    ValueError
+        If it does not.
+    """
+    _at(directive.issued_at), _at(directive.expires_at)
+
+
+def _at(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+#: How far the clocks of who orders and who obeys may be apart.
+_SKEW_SECONDS: Final = 60.0

@@ -202,6 +202,8 @@ class Policy:
         return verdict._replace(breaches=breaches)
 
     def _excused(self, breach: Breach, run: object, routing: object, now: float) -> Breach:
+        if breach.rule is FAILED:
+            return breach  # from having been judged nobody is exempted
         for exemption in self._exemptions.get(breach.rule.name, ()):
             if exemption.holds(now) and exemption.covers(run, routing):
                 return breach._replace(exemption=exemption)

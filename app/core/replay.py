@@ -11,7 +11,7 @@ from app.core import decisions, facts
 from app.core.admission import CLASSICAL
 from app.core.facts import Document, RoutingFacts
 from app.core.outcomes import Answer, DecisionRecord
-from app.core.policy import Policy, PolicyError, Verdict
+from app.core.policy import FAILED, Policy, PolicyError, Verdict
 
 
 def replayed(written: bytes, policy: Policy) -> bytes:
@@ -36,6 +36,8 @@ def replayed(written: bytes, policy: Policy) -> bytes:
         raise PolicyError("its input is not what its digest says")
     if before.failed_open:
         raise PolicyError(f"it was decided while {', '.join(before.failed_open)} gave no answer")
+    if any(each.rule == FAILED.name for each in before.result.violations):
+        raise PolicyError("it was decided while the rules gave no decision")
     verdict = _verdict(policy, document, at)
     again = msgspec.structs.replace(
         before,

@@ -77,7 +77,7 @@ class RunStage:
     partitions
         How many partitions `samples` has.
     exemptions_at
-        The time that exemptions go by, seconds since the epoch; that of the log without.
+        The time that exemptions go by, seconds since the epoch; that of the log of the jobs without.
     """
 
     topics: Final = (JOBS, RESULTS, ADMISSIONS)
@@ -92,7 +92,7 @@ class RunStage:
     ) -> None:
         self._catalog = catalog
         self._output = Output(partitions)
-        self._in_force = InForce(policies, self._output, partitions, exemptions_at or (lambda: self.now))
+        self._in_force = InForce(policies, self._output, partitions, exemptions_at or (lambda: self.clocks[JOBS].at))
         self._judge = Judge(catalog, self._in_force, self._output)
         self._observer = results.Observer(catalog, self._output)
         self._shared = Shared()
@@ -195,7 +195,7 @@ class RunStage:
         """A record of the gate: what it answered about a run that will come, has come, or never comes."""
         try:
             answer = self._answers.take(record.value or b"", self.clocks[ADMISSIONS].watched)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             self._output.reject(record, Reason.MALFORMED_JSON, str(error))
         else:
             self.counters["answer", answer] += 1
@@ -328,12 +328,14 @@ class RunStage:
             # Each log is timed by itself, so that how the two are interleaved moves no time.
             if self.clocks[topic].advance(record.timestamp / 1000) and self.time > before:
                 self.tick(self.time)
-        elif said.gap is not None:
+        elif said.gap is not None and topic == JOBS:
             self._gaps[said.gap] = self.time
             while len(self._gaps) > _GAPS_KEPT:
                 del self._gaps[next(iter(self._gaps))]
         elif said.policy is not None and topic == JOBS:
             self._in_force.put(record, said.policy)
+        else:
+            self._output.reject(record, Reason.UNKNOWN_TYPE, "a record of our own that does not belong into this topic")
 
     @property
     def policy(self) -> Policy:
@@ -358,7 +360,7 @@ class RunStage:
 
     def tick(self, now: float) -> None:
         """Close what is due at `now` (seconds watched) and forget what was closed long ago."""
-        self._in_force.tick(self.now)
+        self._in_force.tick()
         for second in sorted(second for second in self._due if second <= now):
             for run_id in sorted(set(self._due.pop(second))):  # an order that a restored stage has as well
                 run = self.runs.get(run_id)

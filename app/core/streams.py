@@ -212,6 +212,9 @@ class StreamStage:
                     self.tick(self.clock.watched)
                 elif said.rebaseline is not None:
                     self._rebaseline(record, said.rebaseline)
+                elif not said.heartbeat:
+                    why = "a record of our own that does not belong into this topic"
+                    self._output.reject(record, Reason.UNKNOWN_TYPE, why)
                 continue
             try:
                 pack = _PACK.decode(record.value or b"")
@@ -407,9 +410,18 @@ class StreamStage:
     def _said_ended(self, over: Ended, at: float) -> None:
         if over.firing is not None:
             self._output.outcomes.alerts.append(ended(over.firing, over.labels, at, over.why))
-            if over.firing.name == FIDELITY_COLLAPSE_ALERT:
+            if over.firing.name == FIDELITY_COLLAPSE_ALERT and not self._collapsed(over.labels):
                 self._output.outcomes.directives.append(Lifted(FALLBACK_CLASSICAL, stream_target(over.labels)))
             self.counters["drift_resolved", over.labels["signal"]] += 1
+
+    def _collapsed(self, labels: dict[str, str]) -> bool:
+        """Whether another watch of the stream says that its fidelity has collapsed."""
+        target = stream_target(labels)
+        return any(
+            firing.name == FIDELITY_COLLAPSE_ALERT and stream_target(watch.labels(lane)) == target
+            for watch in self.drift.watches
+            for lane, firing in watch.firing.items()
+        )
 
     def _reconfigured(self) -> None:
         """Say what another configuration ended; that was found when this state was restored."""
@@ -425,7 +437,7 @@ class StreamStage:
         """Somebody decided that a signal of a stream is to be held against a new baseline; that is recorded."""
         try:
             asked = _REBASELINE.decode(value)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             self._output.reject(record, Reason.MALFORMED_JSON, str(error))
             return
         labels = {"workload": asked.workload, "backend": asked.backend, "signal": asked.signal}

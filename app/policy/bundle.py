@@ -11,7 +11,8 @@ import io
 import re
 import tarfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from gzip import GzipFile
 from hashlib import sha256
 from pathlib import Path
@@ -44,6 +45,10 @@ _PEM: Final = re.compile(rb"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY----
 
 class BundleError(PolicyError):
     """A bundle is not to be trusted, or cannot be used."""
+
+
+class Unsettled(BundleError):
+    """It could not be said whether a bundle can be used: what was to say so did not come to an end."""
 
 
 class _Terms(Struct, frozen=True, forbid_unknown_fields=True):
@@ -203,9 +208,10 @@ def read(data: bytes, keys: Keys) -> Bundle:
     BundleError
         If it is damaged, not signed by one of the keys, or holds what was not signed; it says which.
     """
-    files = _files(data)
-    key_id = _verified(files, keys)
-    return _opened(files, key_id)
+    with _no_surprises():
+        files = _files(data)
+        key_id = _verified(files, keys)
+        return _opened(files, key_id)
 
 
 def reopen(data: bytes) -> Bundle:
@@ -216,7 +222,17 @@ def reopen(data: bytes) -> Bundle:
     BundleError
         If it is damaged.
     """
-    return _opened(_files(data), "")
+    with _no_surprises():
+        return _opened(_files(data), "")
+
+
+@contextmanager
+def _no_surprises() -> Iterator[None]:
+    """Whatever a file can make a parser do is a reason to refuse it."""
+    try:
+        yield
+    except (RecursionError, MemoryError, OverflowError, TypeError, ValueError, OSError) as error:
+        raise BundleError(f"it cannot be read: {type(error).__name__}: {error}") from error
 
 
 def _files(data: bytes) -> dict[str, bytes]:
@@ -232,11 +248,13 @@ def _files(data: bytes) -> dict[str, bytes]:
         found: dict[str, bytes] = {}
         with tarfile.open(fileobj=io.BytesIO(tape), mode="r:") as tar:
             for member in tar:
-                if not member.isreg() or member.name in found or len(found) >= _MOST_FILES:
-                    raise BundleError(f"{member.name!r} is no file, is there twice, or is one of too many")
+                # A sparse file says itself how large it is.
+                plain = member.isreg() and not member.issparse() and 0 <= member.size <= len(tape)
+                if not plain or member.name in found or len(found) >= _MOST_FILES:
+                    raise BundleError(f"{member.name[:100]!r} is no plain file, is there twice, or is one of too many")
                 content = tar.extractfile(member)
                 found[member.name] = content.read() if content is not None else b""
-    except (zlib.error, tarfile.TarError, EOFError, ValueError) as error:
+    except (zlib.error, tarfile.TarError, EOFError) as error:
         raise BundleError(f"it is no gzipped tar: {error}") from error
     return found
 
@@ -262,7 +280,7 @@ def _verified(files: Mapping[str, bytes], keys: Keys) -> str:
             continue
         if name not in hashes:
             raise BundleError(f"{name} is not signed")
-        if not hmac.compare_digest(hashes.pop(name), sha256(content).hexdigest()):
+        if not hmac.compare_digest(hashes.pop(name).encode(), sha256(content).hexdigest().encode()):
             raise BundleError(f"{name} is not what was signed")
     if hashes:
         raise BundleError(f"{min(hashes)} is signed and not there")
@@ -302,10 +320,18 @@ def _opened(files: Mapping[str, bytes], key_id: str) -> Bundle:
     except SettingError as error:
         raise BundleError(error.what) from error
     rules = {rule.name: in_force(rule, terms.modes, terms.fail_open) for rule in declared if rule is not None}
-    for exemption in terms.exemptions:
-        if (wrong := exemption.wrong()) is not None:
-            raise BundleError(f"exemption {exemption.id}: {' '.join(wrong)}")
+    _check_exemptions(terms.exemptions, rules)
     pack = Pack(modules, rules, data, terms.version, terms.exemptions)
     if pack.digest[:16] != manifest.revision:
         raise BundleError(f"its revision is {pack.digest[:16]}, its manifest says {manifest.revision}")
     return Bundle(pack, {name: source for name, source in sources.items() if is_test(name)}, key_id)
+
+
+def _check_exemptions(exemptions: Sequence[Exemption], rules: Collection[str]) -> None:
+    for exemption in exemptions:
+        if (wrong := exemption.wrong()) is not None:
+            raise BundleError(f"exemption {exemption.id}: {' '.join(wrong)}")
+        if exemption.rule not in rules:
+            raise BundleError(f"exemption {exemption.id}: there is no rule {exemption.rule}")
+    if len({exemption.id for exemption in exemptions}) != len(exemptions):
+        raise BundleError("an exemption is there twice")

@@ -7,9 +7,11 @@ from typing import Final
 
 from app.core.policy import NONE, Policy, PolicyError
 from app.policy import bundle as bundles
-from app.policy.evaluator import LABELS, Evaluator
+from app.policy.evaluator import LABELS, Deferred
 from app.policy.trial import passed
 
+#: How often a bundle is verified for which that did not come to an end.
+_TRIES: Final = 3
 #: Refusals that are remembered, so that the same bundle is looked at once however many partitions it is put into.
 _MOST_REFUSED: Final = 64
 _UNUSED_SECONDS: Final = 300.0
@@ -25,11 +27,13 @@ class Bundles:
     """
 
     def __init__(self, keys: bundles.Keys) -> None:
-        #: What a partition begins with: the first that was verified; until then, what denies everything.
+        #: What a partition begins with: the last that the source held; until then, what denies everything.
         self.current = NONE
         self._keys = keys
         self._ready: dict[bytes, Policy] = {}
         self._refused: dict[bytes, str] = {}
+        #: Of what could not be said whether it can be used: why.
+        self._unsettled: dict[bytes, str] = {}
         self._unused_at: dict[bytes, float] = {}
         self._lock = asyncio.Lock()
 
@@ -37,8 +41,9 @@ class Bundles:
         """Verify a bundle away from the event loop, so that `load` need not."""
         async with self._lock:
             name = sha256(bundle).digest()
-            if name not in self._ready and name not in self._refused:
-                await asyncio.to_thread(self._verify, name, bundle)
+            for _ in range(_TRIES):
+                if name not in self._ready and name not in self._refused:
+                    await asyncio.to_thread(self._verify, name, bundle)
 
     def load(self, bundle: bytes) -> Policy:
         """The policy of a bundle: signed by a trusted key, whole, and passing its own tests.
@@ -46,14 +51,16 @@ class Bundles:
         Raises
         ------
         PolicyError
-            If it is not.
+            If it is not; `Unsettled` if that could not be said.
         """
         name = sha256(bundle).digest()
-        if name not in self._ready and name not in self._refused:
+        if not any(name in known for known in (self._ready, self._refused, self._unsettled)):
             self._verify(name, bundle)
+        if name in self._ready:
+            return self._ready[name]
         if name in self._refused:
             raise PolicyError(self._refused[name])
-        return self._ready[name]
+        raise bundles.Unsettled(self._unsettled.pop(name))  # and is not remembered: another time it may be said
 
     def restore(self, bundle: bytes) -> Policy:
         """The policy of a bundle that was verified when it was put in force; `current` if there was none.
@@ -93,6 +100,9 @@ class Bundles:
             opened = bundles.read(bundle, self._keys)
             passed(opened)
             self._ready[name] = _policy(opened, bundle)
+            self._unsettled.pop(name, None)
+        except bundles.Unsettled as error:
+            self._unsettled[name] = str(error)
         except PolicyError as error:
             self._refused[name] = " ".join(str(error).split())
             while len(self._refused) > _MOST_REFUSED:
@@ -100,9 +110,10 @@ class Bundles:
 
 
 def _policy(opened: bundles.Bundle, bundle: bytes) -> Policy:
-    return Policy(opened.pack, Evaluator(opened.pack.modules, opened.pack.data), bundle, LABELS)
+    # Its engine is started when it is asked: most bundles that come by in an old log never are.
+    return Policy(opened.pack, Deferred(opened.pack.modules, opened.pack.data), bundle, LABELS)
 
 
 def _end(policy: Policy) -> None:
-    if isinstance(policy.evaluate, Evaluator):
+    if isinstance(policy.evaluate, Deferred):
         policy.evaluate.close()

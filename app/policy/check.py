@@ -1,8 +1,8 @@
 """Manifests and recorded events judged as the stream judges them, before or after the fact.
 
 A manifest is a YAML or JSON file of one workload: `submitted` with the fields of a submission, and `routed` with those
-of a routing if it is known where the runs go. Recorded events are JSON lines, job events and results mixed, gzip or
-plain; they go through the very stage that a worker runs.
+of a routing if it is known where the runs go. Recorded events are JSON lines, job events, results and records of
+the gate mixed, gzip or plain; they go through the very stage that a worker runs.
 """
 
 import gzip
@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from app.conventions import JOBS, RESULTS
+from app.conventions import ADMISSIONS, JOBS, RESULTS
 from app.core import events, facts
 from app.core.catalog import Catalog
 from app.core.decode import MAX_BYTES
@@ -167,7 +167,7 @@ def _was_judged(stage: RunStage, run_id: str) -> bool:
 
 def _applied(path: Path, stage: RunStage, lines: dict[str, int]) -> Iterator[Outcomes]:
     """Feed a recording to a stage; what follows, and last what its end leads to."""
-    offsets = {JOBS: 0, RESULTS: 0}
+    offsets = dict.fromkeys(RunStage.topics, 0)
     for topic, values in _batches(path, lines):
         first = offsets[topic]
         records = [_Record(first + index, 0, None, value) for index, value in enumerate(values)]
@@ -183,6 +183,12 @@ def _applied(path: Path, stage: RunStage, lines: dict[str, int]) -> Iterator[Out
 class _Line(Struct):
     run_id: str
     type: str | None = None
+    answer: str | None = None
+
+    @property
+    def topic(self) -> str:
+        """Which topic it is of: an answer of the gate, a result or a job event."""
+        return ADMISSIONS if self.answer is not None else RESULTS if self.type is None else JOBS
 
 
 def _batches(path: Path, lines: dict[str, int]) -> Iterator[tuple[str, list[bytes]]]:
@@ -196,7 +202,7 @@ def _batches(path: Path, lines: dict[str, int]) -> Iterator[tuple[str, list[byte
         except msgspec.MsgspecError as error:
             raise unusable(path, "", f"no event: {error}", line=number) from error
         lines.setdefault(line.run_id, number)
-        of = RESULTS if line.type is None else JOBS
+        of = line.topic
         if of != topic or len(waiting) >= _BATCH:
             if waiting:
                 yield topic, waiting

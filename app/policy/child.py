@@ -1,12 +1,13 @@
 """The process that evaluates rules, and nothing else. It may be killed at any moment.
 
-Frames are a length (4 bytes, big-endian) and so many bytes. The first frame is the rules,
-``{"modules": {name: source}, "data": {...}}``; it is answered by ``+``, or by ``-`` and a message. Every further one is
-the path of a rule, a line feed and an input document, answered by ``+`` and the rule's value as JSON, or ``-`` and what
-was wrong.
+The rules, ``{"modules": {name: source}, "data": {...}}``, are in the file whose descriptor is the argument; having
+read them is said by a frame ``+``, or by ``-`` and a message. Frames are a length (4 bytes, big-endian) and so many
+bytes. Each that comes is the path of a rule, a line feed and an input document, answered by ``+`` and the rule's value
+as JSON, or ``-`` and what was wrong.
 """
 
 import json
+import os
 import resource
 import signal
 import sys
@@ -35,7 +36,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal it goes to the whole group; our parent ends us
     resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY_BYTES, _MOST_MEMORY_BYTES))
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
-    rules = json.loads(read(requests) or b"{}")
+    descriptor = int(sys.argv[1])
+    rules = json.loads(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
     try:
         engine = Inline(rules["modules"], rules["data"])
     except PolicyError as error:

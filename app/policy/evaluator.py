@@ -9,6 +9,8 @@ import os
 import select
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -61,7 +63,7 @@ class Inline:
                 self.engine.add_policy(name, source)
             self.engine.add_data_json(msgspec.json.encode(data).decode())
         except RuntimeError as error:
-            raise PolicyError(_said(error)) from error
+            raise PolicyError(said(error)) from error
 
     def __call__(self, document: bytes) -> bytes:
         """The decision on an input document, both as JSON.
@@ -79,10 +81,10 @@ class Inline:
             self.engine.set_input_json(document.decode())
             return self.engine.eval_rule_as_json(path).encode()
         except (RuntimeError, UnicodeDecodeError) as error:
-            raise PolicyError(_said(error)) from error
+            raise PolicyError(said(error)) from error
 
 
-def _said(error: Exception) -> str:
+def said(error: Exception) -> str:
     """The engine adds a stack of its own, which says nothing to whoever wrote the rule."""
     return str(error).partition("Stack backtrace")[0].strip()
 
@@ -92,16 +94,16 @@ class _Gone(PolicyError):
 
 
 class _Child:
-    """One process; it has the rules when it has answered the first frame."""
+    """One process; it has the rules, which it reads from a file, when it has answered for the first time."""
 
-    def __init__(self, rules: bytes) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "app.policy.child"],
+    def __init__(self, rules: IO[bytes]) -> None:
+        self._process = subprocess.Popen(  # noqa: S603 - our own module, and a number
+            [sys.executable, "-m", "app.policy.child", str(rules.fileno())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            pass_fds=[rules.fileno()],
             env={**os.environ, "PYTHONWARNINGS": "ignore"},
         )
-        self._write(rules)
         self._ready = False
 
     def ask(self, path: str, document: bytes, deadline: float) -> bytes:
@@ -200,7 +202,10 @@ class Evaluator:
     def __init__(
         self, modules: Mapping[str, str], data: Mapping[str, Any], *, deadline_seconds: float = DEADLINE_SECONDS
     ) -> None:
-        self._rules = msgspec.json.encode({"modules": modules, "data": data})
+        # A file, because a pipe takes 64 KiB and then waits for the reader.
+        self._rules = tempfile.TemporaryFile()  # noqa: SIM115 - open for as long as processes are started
+        self._rules.write(msgspec.json.encode({"modules": modules, "data": data}))
+        self._rules.flush()
         self._deadline_seconds = deadline_seconds
         self._timeouts: deque[float] = deque(maxlen=_TIMEOUTS)
         self._rests_until = 0.0
@@ -272,3 +277,50 @@ class Evaluator:
         """End the processes."""
         for child in (self._child, *self._spares):
             child.end()
+        self._rules.close()
+
+
+class Deferred:
+    """An `Evaluator` that is started when it is first asked, or told to.
+
+    Parameters
+    ----------
+    modules, data
+        As of `Evaluator`.
+    """
+
+    def __init__(self, modules: Mapping[str, str], data: Mapping[str, Any]) -> None:
+        self._made: Evaluator | None = None
+        self._closed = False
+        self._rules = modules, data
+        self._lock = threading.Lock()
+
+    def start(self) -> Evaluator:
+        """The evaluator.
+
+        Raises
+        ------
+        PolicyError
+            If the rules cannot be used, or it was closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise PolicyError("the policy engine was ended")
+            if self._made is None:
+                self._made = Evaluator(*self._rules)
+            return self._made
+
+    def __call__(self, document: bytes) -> bytes:
+        """As of `Evaluator`."""
+        return self.start()(document)
+
+    def ask(self, path: str, document: bytes) -> bytes:
+        """As of `Evaluator`."""
+        return self.start().ask(path, document)
+
+    def close(self) -> None:
+        """End the processes, if there are any."""
+        with self._lock:
+            self._closed = True
+            if self._made is not None:
+                self._made.close()

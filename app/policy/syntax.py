@@ -8,6 +8,7 @@ import regorus
 
 from app.core.facts import Document
 from app.core.policy import PolicyError
+from app.policy.evaluator import said
 
 #: Part of the input document -> its fields; none of a part that is a list.
 INPUT: Final[dict[str, frozenset[str]]] = {
@@ -27,7 +28,7 @@ def tree(name: str, source: str) -> Any:
     try:
         engine.add_policy(name, source)
     except RuntimeError as error:
-        raise PolicyError(str(error)) from error
+        raise PolicyError(said(error)) from error
     return json.loads(engine.get_ast_as_json())[0]["ast"]
 
 

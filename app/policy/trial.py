@@ -13,7 +13,7 @@ import msgspec
 
 from app.core.policy import Pack, PolicyError
 from app.policy import testing
-from app.policy.bundle import Bundle, BundleError
+from app.policy.bundle import Bundle, BundleError, Unsettled
 
 _SECONDS: Final = 30.0
 _MOST_MEMORY_BYTES: Final = 2**31
@@ -37,10 +37,12 @@ def passed(bundle: Bundle) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise BundleError(f"its own tests have not ended within {_SECONDS:g} s") from error
+        raise Unsettled(f"its own tests have not ended within {_SECONDS:g} s") from error
+    except OSError as error:
+        raise Unsettled(f"its own tests could not be run: {error}") from error
     if ended.returncode != 0:
         said = ended.stderr.decode(errors="replace").strip().splitlines()
-        raise BundleError(f"its own tests could not be run: {said[-1] if said else ended.returncode}")
+        raise Unsettled(f"its own tests could not be run: {said[-1] if said else ended.returncode}")
     failures: list[str] = json.loads(ended.stdout)
     if failures:
         raise BundleError(f"{len(failures)} of its own tests fail: {failures[0]}")

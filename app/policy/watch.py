@@ -1,6 +1,9 @@
 """The bundle file that is the source of truth, and the partitions of a worker that are to go by it."""
 
 import asyncio
+import logging
+import os
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final
@@ -12,8 +15,11 @@ from app.core.identity import outcome_id
 from app.core.in_force import refused
 from app.core.outcomes import Alert
 from app.core.policy import Policy, PolicyError
-from app.policy.bundle import MOST_BYTES
+from app.policy.bundle import MOST_BYTES, Unsettled
 from app.policy.bundles import Bundles
+from app.policy.evaluator import Deferred
+
+log = logging.getLogger("qethics.policy")
 
 #: A bundle that was put into the log of a partition is in force shortly after. After so long it is put there again.
 _AGAIN_SECONDS: Final = 10.0
@@ -30,9 +36,11 @@ class Source:
         The file. It is read when it changed; whoever writes it replaces it as a whole.
     bundles
         Verifies what it holds.
+    remembered
+        A file of our own with the highest version it ever held: an older one is refused after a restart as well.
     """
 
-    def __init__(self, path: Path, bundles: Bundles) -> None:
+    def __init__(self, path: Path, bundles: Bundles, remembered: Path) -> None:
         self.path = path
         #: The last policy it held that was good.
         self.policy: Policy | None = None
@@ -40,37 +48,67 @@ class Source:
         self.refused: str | None = None
         self.refusals = 0
         self._bundles = bundles
+        self._remembered = remembered
         self._seen: tuple[int, int, int] | None = None
+        #: What the file holds now, if it could be verified.
+        self._held: Policy | None = None
 
     async def look(self, in_force: Policy | None = None) -> None:
         """Look whether the file changed and verify what it holds; `in_force` is what it must not be older than."""
         try:
             found = await asyncio.to_thread(self._changed)
-            if found is None:
+            if found is not None:
+                self._held = None
+                await self._bundles.prepare(found)
+                self._held = self._bundles.load(found)
+            if self._held is None:
                 return
-            await self._bundles.prepare(found)
-            policy = self._bundles.load(found)
-            for before in (self.policy, in_force):
-                if before is not None and before.digest != policy.digest:
-                    policy.follows(before)
+            await asyncio.to_thread(self._follow, self._held, in_force)
         except (OSError, PolicyError) as error:
             said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            if isinstance(error, OSError | Unsettled):
+                self._seen = None
             if self.refused != said:
                 self.refused, self.refusals = said, self.refusals + 1
             return
-        self.policy = self._bundles.current = policy
+        self.policy = self._bundles.current = self._held
         self.refused = None
 
     def _changed(self) -> bytes | None:
         """What the file holds, if it is another than the last time."""
         with self.path.open("rb") as file:
-            state = self.path.stat()
+            state = os.fstat(file.fileno())
             seen = state.st_ino, state.st_size, state.st_mtime_ns
             if seen == self._seen:
                 return None
             content = file.read(MOST_BYTES + 1)
         self._seen = seen
         return content
+
+    def _follow(self, policy: Policy, in_force: Policy | None) -> None:
+        """Check that it may follow what was there before, here or in the log, and have its engine ready."""
+        for before in (self.policy, in_force):
+            if before is not None and before.digest != policy.digest:
+                policy.follows(before)
+        version = policy.pack.version
+        highest, digest = self._highest()
+        if version < highest or (version == highest and policy.digest != digest):
+            raise PolicyError(f"its version {version} is not above {highest}, which was here before")
+        if version > highest:
+            partial = self._remembered.with_suffix(".partial")
+            partial.write_text(f"{version} {policy.digest}")
+            partial.replace(self._remembered)
+        if isinstance(policy.evaluate, Deferred):
+            policy.evaluate.start()
+
+    def _highest(self) -> tuple[int, str]:
+        try:
+            version, digest = self._remembered.read_text().split()
+            return int(version), digest
+        except FileNotFoundError:
+            return 0, ""
+        except ValueError as error:
+            raise PolicyError(f"{self._remembered} is no version; remove it if you know which one holds") from error
 
 
 class Watch:
@@ -112,6 +150,15 @@ class Watch:
         self._drifted_at: float | None = None
         self._drift_told = False
         self._refusal_told: str | None = None
+
+    async def run(self, seconds: float) -> None:
+        """Step every so many seconds, without end."""
+        while True:
+            try:
+                await self.step(time.time())
+            except (OSError, RuntimeError) as error:  # Kafka's are of the latter kind
+                log.warning("the policy could not be looked after: %s", error)
+            await asyncio.sleep(seconds)
 
     async def step(self, now: float) -> None:
         """Look at the source and at the partitions once.

@@ -20,4 +20,4 @@ def _lines(outcomes: Outcomes) -> Iterator[Line]:
         yield Line(key, None if isinstance(directive, Lifted) else msgspec.json.encode(directive))
 
 
-SINK = TopicSink(DIRECTIVES, _lines)
+SINK = TopicSink(DIRECTIVES, _lines, by_key=True)

@@ -1,5 +1,6 @@
 """Prometheus metrics of the policy in force: which it is, whether it is the one it should be, and its exemptions."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -42,7 +43,7 @@ class PolicyCollector(Collector):
         exemptions = {exemption.id: exemption for policy in policies.values() for exemption in policy.pack.exemptions}
         for partition, policy in policies.items():
             version.add_metric([str(partition), policy.revision], policy.pack.version)
-        for each in exemptions.values():
+        for each in (each for each in exemptions.values() if each.holds(time.time())):
             expires.add_metric([each.id, each.rule, each.owner], each.expires.timestamp())
         yield from (version, expires)
         if self._watch is not None:

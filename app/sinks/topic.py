@@ -1,14 +1,19 @@
 """What sinks that write to a topic share: a row says what to write, the publisher writes it and counts."""
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.partitioner import murmur2
 from aiokafka.structs import RecordMetadata
 
-from app.core.outcomes import Outcomes
+from app.core.identity import bucket
+from app.core.outcomes import Alert, Outcomes
+
+log = logging.getLogger("qethics.sinks")
 
 #: The largest batch put together here, in bytes; the brokers' default limit is 1 MiB.
 BATCH_BYTES: Final = 900_000
@@ -24,10 +29,14 @@ class Line(NamedTuple):
 
 
 class TopicSink(NamedTuple):
-    """A consumer of outcomes: the topic it writes to and how it writes one batch's outcomes down."""
+    """A consumer of outcomes: the topic it writes to and how it writes one batch's outcomes down.
+
+    What one key says belongs together, whatever partition concludes it, where the topic is `by_key`.
+    """
 
     topic: str
     lines: Callable[[Outcomes], Iterable[Line]]
+    by_key: bool = False
 
 
 class Publisher:
@@ -41,14 +50,24 @@ class Publisher:
         The sinks, in the order they are written.
     topic
         Short name -> full name of a topic.
+    partitions
+        How many every topic has.
     """
 
-    def __init__(self, producer: AIOKafkaProducer, sinks: Sequence[TopicSink], topic: Callable[[str], str]) -> None:
+    def __init__(
+        self, producer: AIOKafkaProducer, sinks: Sequence[TopicSink], topic: Callable[[str], str], partitions: int
+    ) -> None:
         self.written = {sink.topic: 0 for sink in sinks}
         self.failed = {sink.topic: 0 for sink in sinks}
         self._producer = producer
         self._sinks = sinks
         self._topic = topic
+        self._partitions = partitions
+
+    async def tell(self, alert: Alert) -> None:
+        """Write an alert that follows from no record."""
+        log.warning("%s: %s", alert.name, alert.summary)
+        await self.write(bucket(alert.fingerprint, self._partitions), Outcomes(alerts=[alert]))
 
     async def write(self, partition: int, outcomes: Outcomes) -> None:
         """Write everything and return when every in-sync replica has it.
@@ -69,7 +88,7 @@ class Publisher:
         for sink in self._sinks:
             grouped: dict[int, list[Line]] = defaultdict(list)
             for line in sink.lines(outcomes):
-                grouped[partition if line.partition is None else line.partition].append(line)
+                grouped[self._target(sink, line, partition)].append(line)
             for target, lines in grouped.items():
                 for future, count in await self._send(sink.topic, target, lines):
                     pending.append((sink.topic, count, future))
@@ -83,6 +102,12 @@ class Publisher:
                 self.written[topic] += count
         if error is not None:
             raise error
+
+    def _target(self, sink: TopicSink, line: Line, cause: int) -> int:
+        if sink.by_key:
+            # As Kafka's own clients do, so that who writes to the topic by hand writes to the same place.
+            return int(murmur2(line.key or b"") & 0x7FFFFFFF) % self._partitions
+        return cause if line.partition is None else line.partition
 
     async def _send(
         self, name: str, partition: int, lines: list[Line]

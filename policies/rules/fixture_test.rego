@@ -38,7 +38,6 @@ ended := {
 	"backend": "ibm_fez",
 	"signed": false,
 	"calibration_age_hours": 5,
-	"runtime": "hybrid",
 	"answer": null,
 }
 

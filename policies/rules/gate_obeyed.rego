@@ -27,7 +27,7 @@ deny contains "the gate denied the run, and it was routed" if {
 deny contains "the gate allowed the classical path alone, and the run was routed to another" if {
 	input.outcome.routed == true
 	input.outcome.answer == "fallback_classical"
-	not input.outcome.runtime == "classical"
+	not input.routing.runtime == "classical"
 }
 
 must_ask if input.run.tier in data.gate.tiers

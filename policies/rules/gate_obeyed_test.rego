@@ -38,11 +38,20 @@ test_denied if {
 }
 
 test_classical_path if {
-	denied({"answer": "fallback_classical", "runtime": "classical"}, {}, []) == set()
+	gate_obeyed.deny == set() with input as fixture.changed({
+		"outcome": {"answer": "fallback_classical"},
+		"routing": {"runtime": "classical"},
+	})
 }
 
 test_another_path if {
 	expected := {"the gate allowed the classical path alone, and the run was routed to another"}
-	denied({"answer": "fallback_classical", "runtime": "quantum"}, {}, []) == expected
-	denied({"answer": "fallback_classical", "runtime": null}, {}, []) == expected
+	gate_obeyed.deny == expected with input as fixture.changed({
+		"outcome": {"answer": "fallback_classical"},
+		"routing": {"runtime": "quantum"},
+	})
+	gate_obeyed.deny == expected with input as fixture.changed({
+		"outcome": {"answer": "fallback_classical"},
+		"routing": {"runtime": null},
+	})
 }

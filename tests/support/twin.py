@@ -67,6 +67,7 @@ def _routing(document, data):
     run, routing = document["run"], document["routing"]
     endpoint = data["endpoints"].get(routing["endpoint"])
     checks = {
+        "routed_as_declared": run["runtime"] == "classical" and routing["runtime"] not in {None, "classical"},
         "approved_endpoint": endpoint is None
         or run["sensitivity"] not in endpoint["sensitivities"]
         or routing["provider"] != endpoint["provider"]
@@ -104,7 +105,7 @@ def _outcome(document, data):
     disobeyed = {
         None: must_ask,
         "deny": True,
-        "fallback_classical": outcome["runtime"] != "classical",
+        "fallback_classical": document["routing"]["runtime"] != "classical",
     }
     checks = {
         "gate_obeyed": outcome["routed"] and disobeyed.get(outcome["answer"], False),

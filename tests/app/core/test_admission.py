@@ -29,7 +29,7 @@ def order(directive, target, *, expires=NOW + 60):
         directive=directive,
         target=target,
         reason="because",
-        issued_at="",
+        issued_at=instant(NOW),
         expires_at=instant(expires),
     )
     return {(directive, target): value}
@@ -71,6 +71,23 @@ def test_a_canary_that_is_rolled_back_is_denied_and_the_stable_release_is_not(po
     canary = {"canary": True, "canary_share": 0.05, "fallback": "classical"}
     assert answer(policy, request(canary), orders) == "deny"
     assert answer(policy, request({"canary": False}), orders) == "allow"
+
+
+def test_what_is_sent_to_a_quantum_computer_is_not_classical_whatever_it_declares(policy):
+    run, routing = {"runtime": "classical"}, {"runtime": "quantum"}
+    question = request(run, routing)
+    assert [each.rule for each in decided(policy, question).response.reasons] == ["routed_as_declared"]
+    for orders in (order("freeze_offload", "logistics"), order("fallback_classical", "ibm_fez")):
+        assert len(decided(policy, question, orders).response.directives) == 1
+    at_home = request(run, {"runtime": "classical"})
+    assert decided(policy, at_home, order("freeze_offload", "logistics")).response.answer == "allow"
+
+
+def test_an_order_that_begins_tomorrow_is_not_obeyed_today(policy):
+    orders = order("freeze_offload", "logistics", expires=NOW + 90_000)
+    ((key, value),) = orders.items()
+    orders[key] = msgspec.structs.replace(value, issued_at=instant(NOW + 86_400))
+    assert answer(policy, request(), orders) == "allow"
 
 
 def test_where_nothing_answers_the_answer_is_deny(policy):

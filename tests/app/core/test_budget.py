@@ -79,6 +79,13 @@ def test_of_an_hour_that_is_over_nothing_is_frozen(bench, budget):
     assert not bench.orders
 
 
+def test_a_charge_of_tomorrow_freezes_nothing_and_hides_nothing(bench, budget):
+    bench.spend(budget + 1, at=HOUR + 86_400)
+    assert not bench.orders
+    bench.spend(budget + 1)
+    assert len(bench.orders) == 1
+
+
 def test_a_cost_center_without_a_budget_is_nobody_s_to_freeze(bench):
     bench.spend(1e6, center="other")
     assert not bench.orders

@@ -99,6 +99,18 @@ def test_a_collapse_orders_the_classical_path_until_it_ends(bench):
     assert bench.directives[1:] == [Lifted("fallback_classical", "route-planning/ibm_fez")]
 
 
+def test_the_classical_path_is_ordered_until_every_collapse_of_the_stream_has_ended(catalog):
+    watches = {"fidelity": (*catalog.watches["fidelity"], Watch("gaussian", {}, learn=100))}
+    bench = Bench(msgspec.structs.replace(catalog, watches=watches))
+    bench.apply(samples(np.concatenate([before(500), np.full(50, 0.7)])))
+    firing = [alert for alert in bench.alerts if alert.name == "FidelityCollapse"]
+    assert len(firing) == 2
+    first, *_ = bench.stage.drift.watches
+    (lane,) = first.firing
+    bench.stage._end(first, lane, Log.START, "by itself")
+    assert not [each for each in bench.directives if isinstance(each, Lifted)]
+
+
 def test_a_drift_that_is_no_collapse_orders_nothing(bench):
     bench.apply(samples(np.concatenate([before(500), before(100, 3) - 0.04])))
     assert [alert.name for alert in bench.alerts] == ["FidelityDrift"]

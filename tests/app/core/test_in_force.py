@@ -2,6 +2,7 @@
 
 import shutil
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -10,6 +11,7 @@ from signing import built, key_pair
 
 from app.catalog import DEFAULT_DIRECTORY
 from app.conventions import JOBS, POLICY_HEADER, RESULTS
+from app.core.exemptions import Exemption
 from app.core.facts import Facts
 from app.core.policy import Policy
 from app.core.runs import RunStage
@@ -209,6 +211,37 @@ def test_a_backdated_event_gets_no_exemption_that_has_expired(excused):
     assert by_rule(excused.jobs(*late[:3])) == [("enforce", None)]
 
 
+def test_a_clock_that_goes_back_brings_no_exemption_back(excused):
+    excused.beat(Log.START + 31 * DAY)
+    excused.apply(excused.log.heartbeat(JOBS, Log.START + 29 * DAY))
+    assert by_rule(excused.jobs(*misrouted("run-1"))) == [("enforce", None)]
+
+
+def test_how_the_logs_are_interleaved_does_not_decide_what_is_exempted(catalog, bundles, make, first):
+    data = make(2, exemptions=[exemption()])
+    found = []
+    for late in (RESULTS, None):
+        bench = Bench(catalog, bundles)
+        bench.put(data)
+        bench.beat()
+        for topic in RunStage.topics:
+            if topic != late:
+                bench.apply(bench.log.heartbeat(topic, Log.START + 31 * DAY))
+        found.append(by_rule(bench.jobs(*misrouted("run-1"))))
+    assert found == [[("enforce", None)]] * 2
+
+
+def test_a_refusal_ends_after_a_while_or_with_the_bundle_in_force(bench, make):
+    newest = make(3)
+    bench.put(newest)
+    bench.put(b"")
+    bench.put(newest)
+    assert [each.status for each in bench.alerts("PolicyBundleRefused")] == ["firing", "resolved"]
+    bench.put(b"")
+    bench.beat(bench.now + 901)
+    assert [each.status for each in bench.alerts("PolicyBundleRefused")] == ["firing", "resolved"] * 2
+
+
 def test_before_the_log_has_a_time_nothing_is_exempted(catalog, bundles, make, first):
     bench = Bench(catalog, bundles)
     bench.put(make(2, exemptions=[exemption()]))
@@ -273,7 +306,8 @@ def test_an_exempted_run_is_still_a_good_one(catalog, bundles, make, first):
 
 
 def test_a_policy_that_gives_no_decision_cannot_be_exempted(bundles, first):
-    pack = bundles.current.pack
-    broken = Policy(pack._replace(exemptions=()), Inline({"decision.rego": "package qethics\n"}, {}))
+    one = msgspec.convert({**exemption("policy_error"), "scope": {"run.workload": "w"}}, Exemption)
+    pack = bundles.current.pack._replace(exemptions=(one,))
+    broken = Policy(pack, Inline({"decision.rego": "package qethics\n"}, {}))
     verdict = broken.judge(Facts(("run",)))
-    assert broken.exempted(verdict, None, None, 0.0).denies
+    assert broken.exempted(verdict, SimpleNamespace(workload="w"), None, Log.START + 1).denies

@@ -6,7 +6,7 @@ import random
 import pytest
 from records import Log, event, lifecycle, result, stamp
 
-from app.conventions import ADMISSIONS, GAP_HEADER, JOBS, RESULTS
+from app.conventions import ADMISSIONS, GAP_HEADER, JOBS, POLICY_HEADER, REBASELINE_HEADER, RESULTS
 from app.core import runs
 from app.core.outcomes import Evidence
 from app.core.policy import Policy
@@ -345,7 +345,27 @@ def test_an_answer_about_a_run_that_never_comes_is_forgotten_after_a_day(bench):
     assert bench.stage._answers.snapshot() == {}
 
 
-@pytest.mark.parametrize("value", [b"", b"{", b"{}", b'{"run_id": "r", "answer": "perhaps"}', None])
+@pytest.mark.parametrize(
+    ("topic", "header"),
+    [(RESULTS, POLICY_HEADER), (RESULTS, GAP_HEADER), (JOBS, REBASELINE_HEADER), (ADMISSIONS, POLICY_HEADER)],
+)
+def test_a_record_of_our_own_in_the_wrong_topic_is_not_lost(bench, topic, header):
+    value = json.dumps(result()).encode()
+    (letter,) = bench.apply(bench.log.batch(topic, [value], bench.now, ((header, b"x"),))).dead_letters
+    assert (letter.reason.value, letter.record.value) == ("unknown_type", value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'{"x":' + b"[" * 200_000 + b"]" * 200_000 + b"}",
+        b"",
+        b"{",
+        b"{}",
+        b'{"run_id": "r", "answer": "perhaps"}',
+        None,
+    ],
+)
 def test_what_is_no_record_of_the_gate_is_dead_lettered(bench, value):
     (letter,) = bench.apply(bench.log.batch(ADMISSIONS, [value], bench.now)).dead_letters
     assert (letter.topic, letter.reason.value) == ("admissions", "malformed_json")

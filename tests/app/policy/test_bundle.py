@@ -1,17 +1,23 @@
 """Signed bundles: what is changed, left out, added, older or broken is refused, and the reason says which."""
 
 import asyncio
+import gzip
+import io
 import json
 import random
+import resource
 import shutil
+import tarfile
 import time
 
 import jwt
+import msgspec
 import pytest
 from signing import built, changed, edited, key_pair, packed, unpacked
 
 from app.catalog import DEFAULT_DIRECTORY
 from app.cli import main
+from app.core.exemptions import Exemption
 from app.core.facts import Facts
 from app.core.policy import NONE, PolicyError
 from app.errors import SettingError
@@ -201,6 +207,62 @@ def test_a_thousand_random_changes_are_refused_or_change_nothing(good, keys):
     assert refused > 950
 
 
+def sparse(data, size):
+    """A bundle with a file that says itself that it is huge (GNU sparse 0.1, in the header of the archive)."""
+    made = io.BytesIO()
+    member = tarfile.TarInfo("data.json")
+    member.pax_headers = {"GNU.sparse.size": str(size), "GNU.sparse.numblocks": "1", "GNU.sparse.map": "0,0"}
+    with tarfile.open(fileobj=made, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        tar.addfile(member, io.BytesIO(b""))
+    return gzip.compress(made.getvalue())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        lambda good: sparse(good, 600_000_000),
+        lambda good: sparse(good, 2**70),
+        lambda good: sparse(good, "9" * 30),
+        lambda good: changed(good, **{SIGNATURES: b'{"x":' + b"[" * 200_000 + b"]" * 200_000 + b"}"}),
+        lambda good: changed(good, **{SIGNATURES: b'{"signatures":[' + b"9" * 400 + b"]}"}),
+    ],
+)
+def test_an_unsigned_file_can_neither_fill_the_memory_nor_end_the_process(data, good, keys):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(BundleError):
+        bundles.read(data(good), keys)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000, "kilobytes"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"rule": "policy_error"}, "there is no rule policy_error"),
+        ({"rule": "nothing"}, "there is no rule nothing"),
+        ({}, "an exemption is there twice"),
+    ],
+)
+def test_exemptions_that_mean_nothing_are_refused_even_if_they_are_signed(small, pair, keys, change, why):
+    one = msgspec.convert(EXEMPT, Exemption)
+    pack = load_pack(small, 9)
+    exemptions = (msgspec.structs.replace(one, **change),) if change else (one, one)
+    data = bundles.write(pack._replace(exemptions=exemptions), {}, bundles.read_private_key(pair.private))
+    with pytest.raises(BundleError, match=why):
+        bundles.read(data, keys)
+
+
+EXEMPT = {
+    "id": "EX-1",
+    "rule": "shots_range",
+    "scope": {"run.workload": "route-planning"},
+    "owner": "logistics",
+    "reason": "while the cryostat is repaired",
+    "approved_by": "board",
+    "granted": "2026-01-01T00:00:00Z",
+    "expires": "2026-02-01T00:00:00Z",
+}
+
+
 def test_an_exemption_of_more_than_ninety_days_is_refused_even_if_it_is_signed(small, pair, keys):
     path = small / "exemptions.yaml"
     before = path.read_text()
@@ -302,7 +364,7 @@ def test_a_bundle_is_built_and_verified_by_the_commands(capsys, tmp_path, pair):
     path = tmp_path / "bundle.tar.gz"
     code, out, _ = qethics(capsys, "build", "--key", pair.private, "--output", path, "--version", 12, "--json")
     made = json.loads(out)
-    assert (code, made["version"], made["rules"]) == (0, 12, 23)
+    assert (code, made["version"], made["rules"]) == (0, 12, 24)
     code, out, _ = qethics(capsys, "verify", path, "--keys", pair.public, "--json")
     assert code == 0
     assert json.loads(out)["digest"] == made["digest"]
@@ -380,7 +442,7 @@ class Partitions:
     def __init__(self, made, path):
         self.bundles, self.alerts, self.put = made, [], []
         self.read = True
-        self.source = Source(path, made)
+        self.source = Source(path, made, path.with_name("policy-version"))
         self.policies = {}
         self.watch = Watch(
             self.source, made, "w1", in_force=lambda: self.policies, activate=self.activate, tell=self.tell
@@ -447,6 +509,45 @@ def test_a_bundle_that_is_refused_leaves_the_old_one_and_says_so_once(watched, s
     assert watched.source.refusals == 2
     assert watched.put == []
     assert {policy.pack.version for policy in watched.policies.values()} == {7}
+
+
+def test_an_older_bundle_is_refused_after_a_restart_as_well(watched, small, pair, made, keys, good):
+    replace(watched.source.path, version(small, pair, 8, shots_range="warn"))
+    watched.step()
+    replace(watched.source.path, good)
+    again = Bundles(keys)
+    try:
+        source = Source(watched.source.path, again, watched.source.path.with_name("policy-version"))
+        asyncio.run(source.look())
+        assert source.refused == "its version 7 is not above 8, which was here before"
+        assert source.policy is None
+        replace(source.path, version(small, pair, 8, shots_range="dry_run"))
+        asyncio.run(source.look())
+        assert "is not above 8" in source.refused, "nor another one of the same version"
+        replace(source.path, version(small, pair, 9))
+        asyncio.run(source.look())
+        assert source.refused is None
+    finally:
+        again.close()
+
+
+def test_a_bundle_that_is_older_than_what_the_log_put_in_force_meanwhile_is_refused(watched, small, pair, made):
+    newer = made.load(version(small, pair, 9, shots_range="warn"))
+    watched.policies = {0: newer, 1: newer}
+    watched.step()
+    assert watched.source.refused == "its version 7 is not above 9, which is in force"
+
+
+def test_what_could_not_be_verified_is_tried_again(watched, small, pair, monkeypatch):
+    monkeypatch.setattr("app.policy.trial._SECONDS", 0.01)
+    newer = version(small, pair, 8, shots_range="warn")
+    replace(watched.source.path, newer)
+    watched.step()
+    assert "have not ended within" in watched.source.refused
+    monkeypatch.undo()
+    watched.step()
+    assert watched.source.refused is None
+    assert watched.source.policy.pack.version == 8
 
 
 def test_a_source_that_is_gone_is_drift_and_comes_back(watched, good):

@@ -74,6 +74,26 @@ def test_personal_data_is_masked_and_listed_as_masked(catalog, policy):
     assert replayed(line.value, policy) == line.value
 
 
+def test_what_a_run_declares_is_masked_too(catalog, policy):
+    submitted = {"submitter": "zoe@example.org", "consent": {"granted": True, "scopes": ["zoe@example.org"]}}
+    lines = written(catalog, policy, *lifecycle(submitted=submitted, routed={"endpoint": "at@example.org"})[:3])
+    for line in lines:
+        assert b"zoe" not in line.value
+        assert b"at@" not in line.value
+        assert replayed(line.value, policy) == line.value
+    masked = {pointer for line in lines for pointer in json.loads(line.value)["masked"]}
+    assert masked >= {"/input/run/submitter", "/input/run/consent", "/input/routing/endpoint", "/input/clear/0/text"}
+
+
+def test_what_was_decided_without_a_decision_is_not_replayed(catalog, policy):
+    def broken(document):
+        raise PolicyError("too slow")
+
+    line = written(catalog, Policy(policy.pack, broken), *MISROUTED[:3])[0]
+    with pytest.raises(PolicyError, match="the rules gave no decision"):
+        replayed(line.value, policy)
+
+
 def test_ten_thousand_records_replay_to_identical_bytes(catalog, policy):
     """Of runs of every kind, with their faults; and what is changed in one is seen."""
     faulty = {"misrouted_share": 0.6, "unencrypted_share": 0.6, "unexplained_share": 0.6}

@@ -112,7 +112,7 @@ routings = st.fixed_dictionaries(
         "endpoint": of(*PACK.data["endpoints"]),
         "region": of("us-east", "eu-de", "us-west-1", "onprem"),
         "backend": names,
-        "runtime": of("quantum"),
+        "runtime": of("quantum", "classical"),
     }
 )
 flags = st.none() | st.booleans()
@@ -126,7 +126,6 @@ outcomes = st.fixed_dictionaries(
         "provider": of("ibm", "aws-braket", "amazon-braket"),
         "backend": of("ibm_fez"),
         "signed": st.booleans(),
-        "runtime": of("classical", "quantum"),
         "answer": st.none() | st.sampled_from(["allow", "deny", "fallback_classical"]),
         "calibration_age_hours": st.none() | st.integers(-(2**31), 2**31) | st.sampled_from([48, 49, 168, 169]),
     }

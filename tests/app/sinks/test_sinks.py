@@ -99,7 +99,7 @@ class Broken:
 
 def test_a_failure_is_counted_by_its_sink_and_raised(outcomes):
     async def run():
-        publisher = Publisher(Broken(AIOKafkaProducer()), SINKS, lambda name: name)
+        publisher = Publisher(Broken(AIOKafkaProducer()), SINKS, lambda name: name, 4)
         with pytest.raises(ConnectionError):
             await publisher.write(0, outcomes)
         return publisher
