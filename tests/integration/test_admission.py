@@ -4,7 +4,6 @@ import asyncio
 import json
 import shutil
 import ssl
-import subprocess
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,7 @@ import pytest
 from asking import ROUTING, ask, post, question
 from cluster import Cluster
 from command import qethics
-from signing import built, key_pair
+from signing import built, key_pair, self_signed
 
 from app import kafka
 from app.catalog import DEFAULT_DIRECTORY
@@ -118,7 +117,8 @@ def test_personal_data_in_a_request_is_denied_and_not_recorded(deployment, gate)
     answer = ask(gate, run_id="run-clear", feature="zoe@example.org")
     assert [reason["rule"] for reason in answer["reasons"]] == ["no_clear_pii"]
     record = recorded(deployment)["run-clear"]
-    assert record["masked"] == ["/input/clear/0/text"]
+    assert record["masked"] == ["/input/run/feature", "/input/clear/0/text"]
+    assert record["input"]["run"]["feature"] == "xxx@xxxxxxx.xxx"
     assert record["input"]["clear"] == [{"field": "feature", "text": "xxx@xxxxxxx.xxx"}]
 
 
@@ -199,6 +199,42 @@ def test_what_is_no_request_is_refused_clearly(gate, path, body, headers, status
     code, problem = post(gate, path, body, headers)
     assert (code, problem["status"]) == (status, status)
     assert detail in problem["detail"]
+
+
+def test_an_annotation_that_is_nested_too_deeply_is_not_admitted(gate):
+    deep = "[" * 100_000 + "]" * 100_000
+    review = {
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": "u-1",
+            "operation": "CREATE",
+            "object": {"metadata": {"annotations": {"qethics-run": deep}}},
+        },
+    }
+    status, answer = post(gate, "/v1/admission-review", review)
+    assert (status, answer["response"]["allowed"]) == (200, False)
+    assert "nested too deeply" in answer["response"]["status"]["message"]
+
+
+def test_the_trace_of_a_request_is_on_its_record(deployment, gate):
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    headers = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
+    assert post(gate, "/v1/admission", question("run-traced"), headers)[0] == 200
+    assert recorded(deployment)["run-traced"]["trace_id"] == trace
+
+
+def test_a_directive_that_cannot_be_read_ends_no_gate(deployment, gate):
+    async def write():
+        producer = await kafka.connected(kafka.producer(deployment.settings), deployment.settings)
+        topic = deployment.settings.topic(DIRECTIVES)
+        for value in (b"", b"{", b'{"x":' + b"[" * 200_000 + b"]" * 200_000 + b"}", b"null"):
+            await producer.send_and_wait(topic, value, key=b"bad/bad")
+        await producer.stop()
+
+    asyncio.run(write())
+    deployment.await_(lambda: "qethics_directives_unreadable_total 4.0" in gate.page("/metrics"), 10, "counted")
+    assert ask(gate, dry_run=True)["answer"] == "allow"
 
 
 def test_a_mebibyte_is_taken(gate):
@@ -390,11 +426,9 @@ def test_a_gate_without_a_verified_bundle_is_not_ready_and_becomes_so(own, pair)
 def test_a_token_is_asked_for_where_one_is_set_and_tls_is_served(own, tmp_path):
     token, key, certificate = (tmp_path / name for name in ("token", "tls.key", "tls.crt"))
     token.write_text("s3cret-token\n")
-    made = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate)
-    about = ("-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1")
-    subprocess.run([*made, *about], check=True, capture_output=True)
+    self_signed(key, certificate)
     gate = own.gate(QETHICS_ADMISSION_TOKEN_FILE=str(token))
-    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Bearer "}):
+    for headers in ({}, *({"Authorization": f"Bearer {text}"} for text in ("wrong", "", "\xff", "s3cret-toke"))):
         status, problem = post(gate, "/v1/admission", question(), headers)
         assert (status, problem["detail"]) == (401, "the bearer token is missing or wrong")
         assert post(gate, "/v1/admission-review", b"{}", headers)[0] == 401

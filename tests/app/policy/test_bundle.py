@@ -13,6 +13,7 @@ import time
 import jwt
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from signing import built, changed, edited, key_pair, packed, unpacked
 
 from app.catalog import DEFAULT_DIRECTORY
@@ -333,7 +334,7 @@ def test_an_exemption_that_cannot_be_is_refused_with_its_place(tmp_path, text, k
 
 
 def test_keys_that_cannot_be_used_are_refused(tmp_path, pair):
-    other = key_pair(tmp_path, "other", "secp384r1")
+    other = key_pair(tmp_path, "other", ec.SECP384R1())
     for path, why in ((pair.private, "no public key"), (other.public, "not of the curve P-256")):
         with pytest.raises(SettingError, match=why):
             bundles.read_keys(path)
