@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec import Struct, field
 
-from app.conventions import EXEMPTION_ALERT, POLICY_REFUSED_ALERT
+from app.conventions import EXEMPTION_ALERT, JOBS, POLICY_REFUSED_ALERT
 from app.core.decode import Reason
 from app.core.drift_alert import condition
 from app.core.evidence import instant
@@ -114,7 +114,7 @@ class InForce:
                 self._say_exemption(exemption, "resolved", now, f"{why}; {_ENDED}")
 
     def _say_refused(self, status: str, at: float, text: str) -> None:
-        labels = {"source": f"{self._output.batch.topic}/{self._output.batch.partition}"}
+        labels = {"source": f"{JOBS}/{self._output.batch.partition}"}
         self._output.outcomes.alerts.append(refused(labels, status, at, text))
 
     def _say_exemption(self, exemption: Exemption, status: str, at: float, text: str) -> None:

@@ -240,6 +240,7 @@ def test_a_refusal_ends_after_a_while_or_with_the_bundle_in_force(bench, make):
     bench.put(b"")
     bench.beat(bench.now + 901)
     assert [each.status for each in bench.alerts("PolicyBundleRefused")] == ["firing", "resolved"] * 2
+    assert len({each.fingerprint for each in bench.alerts("PolicyBundleRefused")}) == 1
 
 
 def test_before_the_log_has_a_time_nothing_is_exempted(catalog, bundles, make, first):
