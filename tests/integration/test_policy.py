@@ -10,11 +10,11 @@ import msgspec
 import pytest
 from asking import ask
 from cluster import Cluster
-from records import dump, lifecycle
+from records import dump, lifecycle, result
 from signing import built, key_pair
 
 from app.catalog import DEFAULT_DIRECTORY
-from app.conventions import ALERTS, DIRECTIVES, JOBS, VIOLATIONS
+from app.conventions import ALERTS, DIRECTIVES, JOBS, RESULTS, VIOLATIONS
 from simulators.scenarios import SCENARIOS
 from simulators.traffic import Message, Traffic
 
@@ -28,10 +28,11 @@ def pair(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def make(tmp_path_factory, pair):
-    def bundle(version, modes):
+    def bundle(version, modes, tiers="[]"):
         directory = shutil.copytree(DEFAULT_DIRECTORY, tmp_path_factory.mktemp("rules") / "policies")
         governance = directory / "governance.yaml"
-        governance.write_text(governance.read_text().replace("modes: {}", f"modes: {modes}"))
+        text = governance.read_text().replace("modes: {}", f"modes: {modes}")
+        governance.write_text(text.replace("  tiers: []", f"  tiers: {tiers}"))
         return built(directory, pair, version)
 
     return bundle
@@ -111,6 +112,31 @@ def test_f3_from_end_to_end(cluster):
     assert orders[0].timestamp / 1000 - min(routed[run] for run in violated) < 2
     pages = [alert for alert in asyncio.run(cluster.values(ALERTS)) if alert["name"] == "UnauthorizedRouting"]
     assert [(page["severity"], page["status"]) for page in pages] == [("page", "firing")]
+
+
+def test_runs_that_were_routed_while_the_gate_was_down_or_in_spite_of_it_are_found(cluster, make):
+    replace(cluster.settings.policy_bundle, make(2, "{}", "[low, medium, high]"))
+    cluster.start()
+    cluster.await_ready()
+    gate = cluster.gate()
+    assert ask(gate, run_id="run-asked")["answer"] == "allow"
+    assert ask(gate, run_id="run-denied", shots=1)["answer"] == "deny"
+    gate.end()
+    runs = ("run-asked", "run-denied", "run-never-asked")
+    events = [value for run_id in runs for value in lifecycle(run_id, at=time.time())]
+    messages = [Message(0.0, JOBS, value["run_id"].encode(), dump(value)) for value in events]
+    results = [Message(0.0, RESULTS, run_id.encode(), dump(result(run_id, at=time.time()))) for run_id in runs]
+    asyncio.run(cluster.produce([*messages, *results]))
+
+    def found():
+        said = asyncio.run(cluster.values(VIOLATIONS))
+        return {each["run_id"]: each["reason"] for each in said if each["rule"] == "gate_obeyed"}
+
+    cluster.await_(lambda: len(found()) == 2, 30, "both found when they close")
+    assert found() == {
+        "run-denied": "the gate denied the run, and it was routed",
+        "run-never-asked": "nobody asked the gate, or it was down",
+    }
 
 
 def figures(cluster, name):
