@@ -12,7 +12,7 @@ from command import one_line, qethics
 from prometheus_client.parser import text_string_to_metric_families
 from records import dump, event, lifecycle, result
 
-from app.conventions import ALERTS, DEAD_LETTER, DIRECTIVES, EVIDENCE, JOBS, RESULTS, VIOLATIONS
+from app.conventions import ALERTS, DEAD_LETTER, EVIDENCE, JOBS, RESULTS, VIOLATIONS
 from app.core.decode import MAX_BYTES
 from simulators.traffic import Message
 
@@ -302,31 +302,3 @@ def test_a_rule_that_loops_denies_its_run_and_stops_neither_stream_nor_heartbeat
         assert worker.log.read_text().count("restored") == 1
     finally:
         cluster.end()
-
-
-def test_a_misrouted_run_is_on_the_topics_within_two_seconds_and_its_endpoint_is_disabled(cluster):
-    """F3, as far as the directive: from the event to the violation, the page and the order."""
-    cluster.start()
-    cluster.await_ready()
-    asyncio.run(cluster.produce(messages(*lifecycle("run-warm", at=time.time()))))
-    cluster.await_(taken(cluster, 7), 20, "warm")
-    for number in range(5):
-        run = lifecycle(f"run-{number}", at=time.time(), routed={"endpoint": f"nowhere-{number}"})
-        asyncio.run(cluster.produce(messages(*run[:3])))
-    cluster.await_(lambda: len(asyncio.run(cluster.values(DIRECTIVES))) == 5, 20, "every order")
-
-    def written(topic, number):
-        """When the first record about a misrouted run was written, by the broker's own time."""
-        records = [record for run in asyncio.run(cluster.read(topic)).values() for record in run]
-        named = f"nowhere-{number}".encode()
-        return min(record.timestamp for record in records if named in record.value) / 1000
-
-    topics = VIOLATIONS, ALERTS, DIRECTIVES
-    took = {topic: max(written(topic, number) - written(JOBS, number) for number in range(5)) for topic in topics}
-    assert max(took.values()) < 2, took
-    (alert, *_) = asyncio.run(cluster.values(ALERTS))
-    orders = asyncio.run(cluster.values(DIRECTIVES))
-    assert (alert["name"], alert["severity"]) == ("UnauthorizedRouting", "page")
-    assert {(order["directive"], order["target"]) for order in orders} == {
-        ("disable_routing", f"nowhere-{number}") for number in range(5)
-    }
