@@ -33,8 +33,10 @@ lint: install
 	$(BIN)/lint-imports
 
 # Everything that needs nothing but Python: unit, property and integration tests, these on the embedded broker.
+# Three processes, of which each has a broker of its own: half of the time goes into waiting for heartbeats.
+JOBS ?= 3
 test: install lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 # The same integration suite on Apache Kafka 4.x (needs Java 17 and Maven Central).
 test-kafka: install

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
-from app.core.catalog import ANY, TIERS, Catalog, Promise, VarianceWindow, Watch, Workload
+from app.core.catalog import ANY, TIERS, Alerting, Catalog, Promise, VarianceWindow, Watch, Workload
 from app.core.drift import distribution
 from app.core.evidence import BITS, Requirements
 from app.core.fidelity import Ideal
@@ -91,6 +91,7 @@ def load_catalog(directory: Path = DEFAULT_DIRECTORY) -> Catalog:
         promise=_promise(directory / "detectors.yaml", detection.promise),
         baselines=_baselines(directory / "detectors.yaml", detection, known),
         variance=detection.variance,
+        alerting=_alerting(directory / "alerting.yaml"),
         settle_seconds=closing.closing.settle_seconds,
         grace_seconds=closing.closing.grace_seconds,
         deadline_seconds=closing.closing.deadline_seconds,
@@ -144,10 +145,17 @@ def _watches(path: Path, watches: dict[str, tuple[Watch, ...]], doubt: float) ->
     return watches
 
 
+def _alerting(path: Path) -> Alerting:
+    found = read(path, Alerting)
+    if found.spend.learn_seconds > found.spend.baseline_seconds:
+        raise unusable(path, "spend.learn_seconds", "it is at most baseline_seconds")
+    return found
+
+
 def _promise(path: Path, promise: Promise) -> Promise:
     finite = 0 < promise.false_alerts_per_week < inf and 0 < promise.cool_down_seconds < inf
-    if not finite or not 0 < promise.collapse <= 1 or not 0 < promise.doubt < 0.5:
-        raise unusable(path, "promise", "its numbers are above 0, collapse at most 1, doubt below 0.5")
+    if not finite or not 0 < promise.collapse <= 1 or not promise.pileup > 1 or not 0 < promise.doubt < 0.5:
+        raise unusable(path, "promise", "its numbers are above 0, collapse at most 1, pileup above 1, doubt below 0.5")
     return promise
 
 

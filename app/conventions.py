@@ -49,14 +49,18 @@ DRIFT_ALERTS: Final = {
     "fidelity": "FidelityDrift",
     "error_rate": "ErrorRateDrift",
     "counts": "DistributionDrift",
-    "queue_seconds": "QueuePileup",
+    "queue_seconds": "QueueDrift",
     "execution_seconds": "ExecutionTimeDrift",
     "cost_usd": "CostDrift",
     "explanation_score": "ExplanationDrift",
     "decision": "DecisionDrift",
 }
 FIDELITY_COLLAPSE_ALERT: Final = "FidelityCollapse"
+QUEUE_PILEUP_ALERT: Final = "QueuePileup"
+#: Signal -> the alert of a change that is so large that it pages and orders the classical path.
+GRAVE_ALERTS: Final = {"fidelity": FIDELITY_COLLAPSE_ALERT, "queue_seconds": QUEUE_PILEUP_ALERT}
 CANARY_ALERT: Final = "CanaryVerdict"
+SPEND_BURN_ALERT: Final = "SpendBurnRate"
 BUDGET_ALERT: Final = "HourlyBudgetSpent"
 UNAUTHORIZED_ALERT: Final = "UnauthorizedRouting"
 DISABLE_ROUTING: Final = "disable_routing"

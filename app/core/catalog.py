@@ -56,6 +56,8 @@ class Promise(Struct, frozen=True, forbid_unknown_fields=True):
     cool_down_seconds: float
     #: A fall of fidelity by this much or more pages.
     collapse: float
+    #: A wait in the queue that is longer by this factor or more pages.
+    pileup: float = 4.0
     #: Probability that the truth is further from a learned baseline than is allowed for: such a stream rings.
     doubt: float = 0.001
 
@@ -69,6 +71,27 @@ class VarianceWindow(Struct, frozen=True, forbid_unknown_fields=True):
     size: int
     #: The largest good ratio of window to baseline variance.
     limit: float
+
+
+class SpendWatch(Struct, frozen=True, forbid_unknown_fields=True):
+    """When the spending of a cost center pages."""
+
+    #: At so many times its baseline, over so many seconds.
+    factor: Annotated[float, Meta(gt=1)]
+    window_seconds: Annotated[float, Meta(ge=10, le=3600)]
+    #: What came before the window: over so much at most, and so much at least.
+    baseline_seconds: Annotated[float, Meta(ge=60, le=86_400)]
+    learn_seconds: Annotated[float, Meta(ge=10, le=86_400)]
+    #: The baseline is at least this share of the budget: where next to nothing is spent, twice of it is nothing.
+    floor_share: Annotated[float, Meta(ge=0, le=1)]
+
+
+class Alerting(Struct, frozen=True, forbid_unknown_fields=True):
+    """When alerts that no detector raises begin and end."""
+
+    #: A condition that nothing is heard of for so long has ended.
+    quiet_seconds: Annotated[float, Meta(ge=1, le=86_400)]
+    spend: SpendWatch
 
 
 class Catalog(Struct, frozen=True):
@@ -86,6 +109,7 @@ class Catalog(Struct, frozen=True):
     #: (stream key, signal, detector) -> what the stream is held against from the start.
     baselines: Mapping[tuple[str, str, str], Baseline]
     variance: VarianceWindow
+    alerting: Alerting
     #: Seconds from being complete to closing, for what is not required but on its way.
     settle_seconds: float
     #: Seconds from a terminal state to closing a run that is not complete.

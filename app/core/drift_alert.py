@@ -1,9 +1,9 @@
 """What a drift alert says: what changed, since when, by how much, how sure that is, and what was promised."""
 
-from math import exp
+from math import exp, log
 from typing import Final
 
-from app.conventions import DRIFT_ALERTS, FIDELITY_COLLAPSE_ALERT
+from app.conventions import DRIFT_ALERTS, GRAVE_ALERTS
 from app.core.catalog import Promise
 from app.core.drift import Firing, Found
 from app.core.evidence import instant
@@ -61,9 +61,15 @@ def _of_distribution(moved: Moved) -> dict[str, str]:
     }
 
 
-def collapsed(found: Found, promise: Promise) -> bool:
-    """Whether a change is a fall of fidelity so deep that it pages."""
-    return found.watch.signal == "fidelity" and found.change is not None and found.change.size <= -promise.collapse
+def grave(found: Found, promise: Promise) -> bool:
+    """Whether a change is so large that it pages: a deep fall of fidelity, a queue many times as long."""
+    if found.change is None:
+        return False
+    if found.watch.signal == "fidelity":
+        return found.change.size <= -promise.collapse
+    if found.watch.signal == "queue_seconds" and found.watch.watch.transform == "log":
+        return found.change.size >= log(promise.pileup)
+    return False
 
 
 def drift_alert(found: Found, promise: Promise) -> Alert:
@@ -79,9 +85,7 @@ def drift_alert(found: Found, promise: Promise) -> Alert:
     change, baseline, moved, signal = found.change, found.baseline, found.moved, found.watch.signal
     offer, lane, _, epoch, mean_gap_seconds = found.seen
     labels = found.watch.labels(lane)
-    name, severity = (
-        (FIDELITY_COLLAPSE_ALERT, "page") if collapsed(found, promise) else (DRIFT_ALERTS[signal], "ticket")
-    )
+    name, severity = (GRAVE_ALERTS[signal], "page") if grave(found, promise) else (DRIFT_ALERTS[signal], "ticket")
     kind: str | None = None
     learned = 0
     figures: dict[str, float] = {"value": found.value}

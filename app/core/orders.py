@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final
 
-from app.conventions import FALLBACK_CLASSICAL, FIDELITY_COLLAPSE_ALERT
+from app.conventions import FALLBACK_CLASSICAL, GRAVE_ALERTS
 from app.core.catalog import ANY
 from app.core.evidence import instant
 from app.core.identity import outcome_id
@@ -27,8 +27,8 @@ def is_of(target: str, workload: str | None, backend: str | None) -> bool:
 
 
 def fallback(alert: Alert, until: float) -> Directive | None:
-    """The order that a collapse of fidelity gives: the classical path, until the alert ends or at most `until`."""
-    if alert.name != FIDELITY_COLLAPSE_ALERT:
+    """The order that a grave change gives: the classical path, until the alert ends or at most `until`."""
+    if alert.name not in GRAVE_ALERTS.values():
         return None
     return Directive(
         directive_id=outcome_id("directive", FALLBACK_CLASSICAL, alert.alert_id),

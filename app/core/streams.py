@@ -17,10 +17,11 @@ from app.conventions import (
     CANARY_ALERT,
     DRIFT_ALERTS,
     FALLBACK_CLASSICAL,
-    FIDELITY_COLLAPSE_ALERT,
+    GRAVE_ALERTS,
     PROVENANCE_GAP_ALERT,
     ROLLBACK_CANARY,
     SAMPLES,
+    UNAUTHORIZED_ALERT,
 )
 from app.core.bitstrings import Bitstrings
 from app.core.budget import HOUR_SECONDS, Spent
@@ -28,9 +29,10 @@ from app.core.canary import SIGNALS as COMPARED
 from app.core.canary import Canary, Release, compared, rollback, verdict
 from app.core.catalog import OTHER, RUNTIMES, UNKNOWN, Catalog
 from app.core.clock import Clock
+from app.core.conditions import Conditions
 from app.core.decode import Reason
 from app.core.drift import Drift, Ended, Firing, Found, Offer, Watched, possible, readings
-from app.core.drift_alert import collapsed, drift_alert, ended
+from app.core.drift_alert import drift_alert, ended, grave
 from app.core.evidence import instant
 from app.core.identity import outcome_id
 from app.core.orders import fallback, stream_target
@@ -40,9 +42,10 @@ from app.core.records import Batch, Record, control
 from app.core.results import stream_key
 from app.core.runs import read_state
 from app.core.sequences import Producer
-from app.core.unauthorized import Routings
+from app.core.spend import Burn
+from app.core.unauthorized import lifted, say
 
-VERSION: Final = 7
+VERSION: Final = 8
 #: The signals an observation carries, by the name of its field.
 SIGNALS: Final = tuple(DRIFT_ALERTS)
 _HOURS_KEPT: Final = 72
@@ -121,8 +124,10 @@ class _State(Struct):
     hours: list[tuple[str, str, int, int]]
     settled: list[tuple[str, str, int, int]]
     drift: list[bytes]
-    routings: Routings
+    routings: Conditions
+    gaps: Conditions
     spent: Spent
+    burn: Burn
     counters: list[tuple[tuple[str, ...], int]]
 
 
@@ -182,8 +187,10 @@ class StreamStage:
         self._newest_hour = 0
         self._applied: dict[tuple[str, int], int] = {}
         self.drift = Drift(catalog, partitions)
-        self.routings = Routings()
+        self.routings = Conditions(UNAUTHORIZED_ALERT)
+        self.gaps = Conditions(PROVENANCE_GAP_ALERT, "lost")
         self.spent = Spent()
+        self.burn = Burn()
         #: The streams that have canaries.
         self._compared: set[str] = set()
         #: What another configuration ended, to be said with the next batch.
@@ -257,7 +264,7 @@ class StreamStage:
             known.add(numbers)
 
     def _unauthorized(self, routing: Unauthorized, source: tuple[str, int]) -> None:
-        said = self.routings.take(routing, source, self.clock.watched)
+        said = say(self.routings, routing, source, self.clock.watched)
         if said is not None:
             alert, order = said
             self._output.outcomes.alerts.append(alert)
@@ -389,10 +396,10 @@ class StreamStage:
             self._end(watch, lane, found.seen.offer.at, "back at its baseline")
             return
         if firing is not None:
-            known = change is None or change.kind != "worse" or not collapsed(found, promise)
-            if known or firing.name == FIDELITY_COLLAPSE_ALERT:
+            known = change is None or change.kind != "worse" or not grave(found, promise)
+            if known or firing.name in GRAVE_ALERTS.values():
                 return  # it was said; a detector without a model does not know that it has
-            self._end(watch, lane, found.seen.offer.at, "it has become a collapse")
+            self._end(watch, lane, found.seen.offer.at, f"it has become a {GRAVE_ALERTS[watch.signal]}")
         elif change is not None and change.kind == "worse":
             return  # what it was worse than has ended meanwhile
         alert = drift_alert(found, promise)
@@ -410,15 +417,15 @@ class StreamStage:
     def _said_ended(self, over: Ended, at: float) -> None:
         if over.firing is not None:
             self._output.outcomes.alerts.append(ended(over.firing, over.labels, at, over.why))
-            if over.firing.name == FIDELITY_COLLAPSE_ALERT and not self._collapsed(over.labels):
+            if over.firing.name in GRAVE_ALERTS.values() and not self._is_grave(over.labels):
                 self._output.outcomes.directives.append(Lifted(FALLBACK_CLASSICAL, stream_target(over.labels)))
             self.counters["drift_resolved", over.labels["signal"]] += 1
 
-    def _collapsed(self, labels: dict[str, str]) -> bool:
-        """Whether another watch of the stream says that its fidelity has collapsed."""
+    def _is_grave(self, labels: dict[str, str]) -> bool:
+        """Whether another watch of the stream still orders the classical path."""
         target = stream_target(labels)
         return any(
-            firing.name == FIDELITY_COLLAPSE_ALERT and stream_target(watch.labels(lane)) == target
+            firing.name in GRAVE_ALERTS.values() and stream_target(watch.labels(lane)) == target
             for watch in self.drift.watches
             for lane, firing in watch.firing.items()
         )
@@ -475,6 +482,7 @@ class StreamStage:
             self.counters["late_spend",] += 1
             return
         self.hours.setdefault(key, Hour()).microdollars += spending.microdollars
+        self.burn.take(spending, self.clock.at, self._catalog.alerting.spend)
         self._freeze(spending.cost_center, key[2])
         if key[2] > self._newest_hour:
             self._newest_hour = key[2]
@@ -520,12 +528,8 @@ class StreamStage:
         for key in sorted(self._compared):  # an order that a restored stage has as well
             for signal, canary in self.streams[key].canaries.items():
                 self._forget_canaries(self.streams[key], signal, canary)
-        for alert, lifted in self.routings.recovered(now, self.clock.at):
-            self._output.outcomes.alerts.append(alert)
-            self._output.outcomes.directives += [lifted] if lifted is not None else []
-        for ending, over in self.spent.ended(self.clock.at):
-            self._output.outcomes.alerts.append(ending)
-            self._output.outcomes.directives.append(over)
+        self._end_conditions(now)
+        self._watch_spending(now)
         for watch, lane, firing in self.drift.cooled_down(now):
             why = "the cool-down has ended; a change that stays may be said again"
             self._said_ended(Ended(watch.labels(lane), firing, why), self.clock.at)
@@ -538,22 +542,40 @@ class StreamStage:
             if ranges:
                 self._gap(name, ranges)
 
+    def _end_conditions(self, now: float) -> None:
+        outcomes, quiet = self._output.outcomes, self._catalog.alerting.quiet_seconds
+        for endpoint, alert in self.routings.quiet(now, self.clock.at, quiet):
+            outcomes.alerts.append(alert)
+            outcomes.directives += lifted(endpoint)
+        outcomes.alerts += [alert for _, alert in self.gaps.quiet(now, self.clock.at, quiet)]
+
+    def _watch_spending(self, now: float) -> None:
+        """Say which cost centers spend too much, and which do no more; one order stands for both reasons."""
+        outcomes, at = self._output.outcomes, self.clock.at
+        for alert, order in self.burn.tick(at, now, self._catalog.alerting, self._catalog.budgets):
+            outcomes.alerts.append(alert)
+            if not (isinstance(order, Lifted) and order.target in self.spent.hours):
+                outcomes.directives.append(order)
+        for alert, over in self.spent.ended(at):
+            outcomes.alerts.append(alert)
+            if over.target not in self.burn.conditions.standing:
+                outcomes.directives.append(over)
+
     def _gap(self, producer: str, ranges: list[tuple[int, int]]) -> None:
         lost = sum(last - first + 1 for first, last in ranges)
         self.counters["lost",] += lost
-        self._output.outcomes.alerts.append(
-            Alert(
-                alert_id=outcome_id("alert", PROVENANCE_GAP_ALERT, producer, ranges[0][0]),
-                fingerprint=outcome_id("condition", PROVENANCE_GAP_ALERT, producer),
-                name=PROVENANCE_GAP_ALERT,
-                severity="ticket",
-                status="firing",
-                at=instant(self.clock.at),
-                labels={"producer": producer},
-                summary=f"{lost} events of {producer} never arrived (first missing: {ranges[0][0]})",
-                figures={"lost": float(lost), "ranges": float(len(ranges))},
-            )
+        name = self.gaps.place(producer)
+        alert = self.gaps.take(
+            name,
+            {"producer": name},
+            f"{lost} events of {producer} never arrived (first missing: {ranges[0][0]})",
+            severity="ticket",
+            position=(ranges[0][0],),
+            at=self.clock.at,
+            watched=self.clock.watched,
+            count=lost,
         )
+        self._output.outcomes.alerts += [alert] if alert is not None else []
         # Which runs they were of nobody knows; every partition is told, so that a run that lacks something says why.
         self._output.outcomes.gaps.extend(Gap(partition, producer) for partition in range(self._partitions))
 
@@ -572,7 +594,9 @@ class StreamStage:
                 [(*key, *figures) for key, figures in self.settled.items()],
                 self.drift.snapshot(),
                 self.routings,
+                self.gaps,
                 self.spent,
+                self.burn,
                 sorted(self.counters.items()),
             )
         )
@@ -587,7 +611,8 @@ class StreamStage:
         """
         state = read_state(snapshot, _State, VERSION)
         self.clock, self.streams, self.producers = state.clock, state.streams, state.producers
-        self.routings, self.spent = state.routings, state.spent
+        self.routings, self.gaps = state.routings, state.gaps
+        self.spent, self.burn = state.spent, state.burn
         self._applied = {(topic, partition): offset for topic, partition, offset in state.applied}
         self.hours = {(center, runtime, hour): Hour(amount) for center, runtime, hour, amount in state.hours}
         self._newest_hour = max((hour for *_, hour, _ in state.hours), default=0)

@@ -140,10 +140,14 @@ def test_two_watches_whose_alerts_could_not_be_told_apart_are_refused(policies):
     ("signal", "watch", "why"),
     [
         ("counts", "{detector: beta, parameters: {}}", "no detector 'beta'"),
-        ("queue_seconds", "{detector: dirichlet_multinomial, parameters: {}}", "no detector 'dirichlet_multinomial'"),
+        (
+            "execution_seconds",
+            "{detector: dirichlet_multinomial, parameters: {}}",
+            "no detector 'dirichlet_multinomial'",
+        ),
         ("counts", "{detector: dirichlet_multinomial, parameters: {}, learn: 5}", "learn >= 10"),
-        ("queue_seconds", "{detector: gaussian, parameters: {}, grow: 10000000}", "at most 1,000,000"),
-        ("queue_seconds", "{detector: beta_binomial, parameters: {}}", "takes counts"),
+        ("execution_seconds", "{detector: gaussian, parameters: {}, grow: 10000000}", "at most 1,000,000"),
+        ("execution_seconds", "{detector: beta_binomial, parameters: {}}", "takes counts"),
     ],
 )
 def test_a_watch_that_cannot_be_is_refused(policies, signal, watch, why):

@@ -323,8 +323,24 @@ def test_waiting_times_are_watched_on_their_logarithm(catalog):
     found = [msgspec.structs.replace(observation(n, None), queue_seconds=float(w)) for n, w in enumerate([*waits, 0.0])]
     bench.apply(Pack("results", 0, 0, len(found), {KEY: found}))
     (alert,) = bench.alerts
-    assert (alert.name, alert.notes["direction"]) == ("QueuePileup", "up")
+    assert (alert.name, alert.severity, alert.notes["direction"]) == ("QueueDrift", "ticket", "up")
     assert bench.stage.counters["refused", "queue_seconds"] == 1  # a wait of 0 has no logarithm
+
+
+def test_a_queue_many_times_as_long_pages_and_orders_the_classical_path(catalog):
+    watches = {"queue_seconds": (Watch("gaussian", {"direction": "up"}, learn=200, transform="log"),)}
+    bench = Bench(msgspec.structs.replace(catalog, watches=watches))
+    waits = np.exp(np.random.default_rng(7).normal([1.0] * 400 + [3.0] * 60 + [1.0] * 200, 0.3))
+    found = [msgspec.structs.replace(observation(n, None), queue_seconds=float(w)) for n, w in enumerate(waits)]
+    bench.apply(Pack("results", 0, 0, len(found), {KEY: found}))
+    assert [(alert.name, alert.severity, alert.status) for alert in bench.alerts] == [
+        ("QueuePileup", "page", "firing"),
+        ("QueuePileup", "page", "resolved"),
+    ]
+    assert bench.alerts[0].figures["factor"] > catalog.promise.pileup
+    order, lifted = bench.directives
+    assert (order.directive, order.target) == ("fallback_classical", "route-planning/ibm_fez")
+    assert lifted == Lifted("fallback_classical", "route-planning/ibm_fez")
 
 
 def test_a_canary_is_compared_with_jobs_of_as_many_shots_only(bench):
@@ -574,7 +590,7 @@ def test_a_drift_that_becomes_a_collapse_pages(bench):
     ]
     first, over, page, _ = bench.alerts
     assert first.figures["size"] > -0.1 > page.figures["size"]
-    assert over.notes["ended"] == "it has become a collapse"
+    assert over.notes["ended"] == "it has become a FidelityCollapse"
     assert "budget_spent" not in page.figures
 
 

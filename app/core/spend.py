@@ -1,0 +1,192 @@
+"""How fast money is spent: every cost center's burn rate against its own baseline and its budget (M9, F4).
+
+Charges are put into bins of ten seconds by the time they are of, not by the time they come: billing lags, and a bill of
+an hour that comes at once is no run of a minute. The rate is that of the last minute up to the newest charge of the
+cost center, so a constant lag delays an alert by the lag and changes no rate. A correction changes the bin it is of.
+
+The baseline is what the same cost center spent in the hour before that minute, without what paged. A rate pages when
+it is at least `factor` times the baseline *and* beyond five standard deviations of a minute's total, where that total
+is taken for a compound Poisson sum: its variance is the expected sum of squared charges (Feller, An Introduction to
+Probability Theory and Its Applications II, 2nd ed., VI.4).
+"""
+
+from collections.abc import Iterator, Mapping
+from math import inf, sqrt
+from typing import Final, NamedTuple
+
+from msgspec import Struct, field, structs
+
+from app.conventions import FREEZE_OFFLOAD, SPEND_BURN_ALERT
+from app.core.budget import HOUR_SECONDS
+from app.core.catalog import Alerting, SpendWatch
+from app.core.conditions import Conditions
+from app.core.evidence import instant
+from app.core.identity import outcome_id
+from app.core.outcomes import Alert, Directive, Lifted, Spending
+
+BIN_SECONDS: Final = 10
+_DEVIATIONS: Final = 5.0
+_ORDER_SECONDS: Final = 3_600.0
+#: A charge dated further ahead of the log's clock than this is not of now.
+_AHEAD_SECONDS: Final = 60.0
+#: The billing lag shown is a mean with this weight on the newest charge.
+_LAG_WEIGHT: Final = 0.002
+
+
+class Bin(Struct, array_like=True):
+    """What was charged in ten seconds; corrections included."""
+
+    microdollars: int = 0
+    squares: int = 0
+    #: Whether it was part of a rate that paged: it is no baseline then.
+    hot: bool = False
+
+
+class Center(Struct, array_like=True):
+    """The last hour of a cost center."""
+
+    #: Time since the epoch in bins -> what was charged in it.
+    bins: dict[int, Bin] = field(default_factory=dict)
+    first: int = 0
+    newest: int = 0
+    lag_seconds: float = 0.0
+    #: Whether something was charged since it was last looked at.
+    fresh: bool = False
+
+
+class Rate(NamedTuple):
+    """A burn rate and its baseline, both in dollars an hour, and by how many standard deviations it is above."""
+
+    usd_per_hour: float
+    #: None while there is too little to tell.
+    baseline_usd_per_hour: float | None
+    deviations: float = 0.0
+
+
+class Burn(Struct, array_like=True):
+    """The cost centers of one partition."""
+
+    centers: dict[str, Center] = field(default_factory=dict)
+    conditions: Conditions = field(default_factory=lambda: Conditions(SPEND_BURN_ALERT))
+
+    def take(self, spending: Spending, now: float, spend: SpendWatch) -> None:
+        """Take in a charge, or a correction of one, heard of at `now` (seconds since the epoch)."""
+        place, kept = int(spending.at // BIN_SECONDS), _bins(spend.window_seconds + spend.baseline_seconds)
+        one = self.centers.get(spending.cost_center)
+        if one is None:
+            lag = max(0.0, now - spending.at)
+            one = self.centers[spending.cost_center] = Center(first=place, newest=place, lag_seconds=lag)
+        if place <= one.newest - kept or spending.at > now + _AHEAD_SECONDS:
+            return  # too old, or not yet: the hours' budgets have it
+        found = one.bins.setdefault(place, Bin())
+        found.microdollars += spending.microdollars
+        found.squares += spending.microdollars**2
+        one.fresh = True
+        one.lag_seconds += _LAG_WEIGHT * (max(0.0, now - spending.at) - one.lag_seconds)
+        if place > one.newest:
+            one.newest = place
+            one.first = max(one.first, place - kept + 1)
+            for old in [each for each in one.bins if each < one.first]:
+                del one.bins[old]
+
+    def tick(
+        self, now: float, watched: float, alerting: Alerting, budgets: Mapping[str, float]
+    ) -> Iterator[tuple[Alert, Directive | Lifted]]:
+        """What is to be said at `now` (seconds since the epoch; `watched`: seconds watched): alerts and orders."""
+        for center, one in self.centers.items():
+            if not one.fresh:
+                continue
+            one.fresh = False
+            rate = self.rate(center, alerting.spend, budgets.get(center, 0.0))
+            base = rate.baseline_usd_per_hour
+            if base is None:
+                if center in self.conditions.standing:  # of what was before it, nothing is left to compare with
+                    yield self._accepted(center, one, now)
+            elif rate.usd_per_hour >= alerting.spend.factor * base and rate.deviations >= _DEVIATIONS:
+                yield from self._hot(center, one, rate, now, watched, alerting.spend)
+        for center, alert in self.conditions.quiet(watched, now, alerting.quiet_seconds):
+            yield alert, Lifted(FREEZE_OFFLOAD, center)
+
+    def _hot(
+        self, center: str, one: Center, rate: Rate, now: float, watched: float, spend: SpendWatch
+    ) -> Iterator[tuple[Alert, Directive | Lifted]]:
+        for place in range(one.newest - _bins(spend.window_seconds) + 1, one.newest + 1):
+            if place in one.bins:
+                one.bins[place].hot = True
+        base = rate.baseline_usd_per_hour or 0.0
+        text = (
+            f"{center} spends {rate.usd_per_hour:.4g} dollars an hour, {rate.usd_per_hour / base:.1f} times its usual"
+        )
+        alert = self.conditions.take(
+            center,
+            {"cost_center": center},
+            text,
+            severity="page",
+            position=(one.newest, f"{now:.3f}"),
+            at=now,
+            watched=watched,
+        )
+        if alert is not None:
+            figures = {"usd_per_hour": rate.usd_per_hour, "baseline_usd_per_hour": base}
+            yield structs.replace(alert, figures=figures), _freeze(center, text, now, alert.alert_id)
+
+    def _accepted(self, center: str, one: Center, now: float) -> tuple[Alert, Directive | Lifted]:
+        for found in one.bins.values():
+            found.hot = False
+        alert = self.conditions.end(center, now, "it has lasted so long that it is the new baseline")
+        return alert, Lifted(FREEZE_OFFLOAD, center)
+
+    def rate(self, center: str, spend: SpendWatch, budget_usd: float) -> Rate:
+        """The burn rate of a cost center beside its baseline.
+
+        Parameters
+        ----------
+        center
+            One that something was charged to.
+        spend
+            Window, baseline, and the share of the budget that a baseline is at least.
+        budget_usd
+            Its budget an hour; 0 of one that has none.
+        """
+        one = self.centers[center]
+        edge = one.newest - _bins(spend.window_seconds)
+        burnt = sum(found.microdollars for place, found in one.bins.items() if place > edge) / 1e6
+        before = [found for place, found in one.bins.items() if place <= edge]
+        cool = [found for found in before if not found.hot]
+        usd_per_hour = burnt / spend.window_seconds * HOUR_SECONDS
+        seconds = (edge - one.first + 1 - (len(before) - len(cool))) * BIN_SECONDS
+        if seconds < spend.learn_seconds:
+            return Rate(usd_per_hour, None)
+        mean = sum(found.microdollars for found in cool) / 1e6 / seconds
+        base = max(mean, spend.floor_share * budget_usd / HOUR_SECONDS)
+        if base <= 0:
+            return Rate(usd_per_hour, None)
+        spread = sqrt(sum(found.squares for found in cool) / 1e12 / seconds * spend.window_seconds)
+        # With nothing spent before, whatever exceeds the least baseline is beyond doubt.
+        deviations = (burnt - base * spend.window_seconds) / spread if spread else inf
+        return Rate(usd_per_hour, base * HOUR_SECONDS, deviations)
+
+
+def budget_ends_at(spent_usd: float, budget_usd: float, usd_per_hour: float, now: float) -> float | None:
+    """When an hour's budget will be spent at a rate, seconds since the epoch; None if nothing is being spent.
+
+    It may lie beyond the hour: then the budget lasts.
+    """
+    if spent_usd >= budget_usd:
+        return now
+    return now + (budget_usd - spent_usd) / usd_per_hour * HOUR_SECONDS if usd_per_hour > 0 else None
+
+
+def _bins(seconds: float) -> int:
+    return int(seconds // BIN_SECONDS)
+
+
+def _freeze(center: str, text: str, at: float, alert_id: str) -> Directive:
+    return Directive(
+        directive_id=outcome_id("directive", FREEZE_OFFLOAD, center, alert_id),
+        directive=FREEZE_OFFLOAD,
+        target=center,
+        reason=text,
+        issued_at=instant(at),
+        expires_at=instant(at + _ORDER_SECONDS),
+    )
