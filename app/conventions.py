@@ -67,6 +67,7 @@ DISABLE_ROUTING: Final = "disable_routing"
 ROLLBACK_CANARY: Final = "rollback_canary"
 FALLBACK_CLASSICAL: Final = "fallback_classical"
 FREEZE_OFFLOAD: Final = "freeze_offload"
+DIRECTIVE_KINDS: Final = (DISABLE_ROUTING, ROLLBACK_CANARY, FALLBACK_CLASSICAL, FREEZE_OFFLOAD)
 POLICY_REFUSED_ALERT: Final = "PolicyBundleRefused"
 POLICY_DRIFT_ALERT: Final = "PolicyDrift"
 EXEMPTION_ALERT: Final = "PolicyExemption"

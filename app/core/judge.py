@@ -108,7 +108,10 @@ class Judge:
             self._record(asked, verdict, subject, run_id, cause, producer)
         for breach in verdict.breaches:
             rule = breach.rule
-            self._counters["violation", rule.name, rule.severity, breach.mode] += 1
+            if breach.denies:
+                self._counters["violation", rule.name, rule.severity] += 1
+            else:
+                self._counters["tolerated", rule.name, breach.mode] += 1
             violation_id = outcome_id("violation", *cause, rule.name, breach.reason)
             self._output.outcomes.violations.append(
                 violation(breach, verdict, self._in_force.policy.revision, violation_id, run_id, evidence.instant(at))

@@ -243,6 +243,7 @@ class RunStage:
         run.steps |= 1 << code
         run.history += ledger.entry(code, at)
         if first_end:
+            self.counters["ended", ledger.NAMES[code]] += 1
             self._schedule(run_id, run, self.clocks[JOBS].watched + self._catalog.grace_seconds)
 
     @staticmethod
@@ -351,6 +352,13 @@ class RunStage:
     def now(self) -> float:
         """What all clocks have reached, seconds since the epoch; 0 before the first heartbeats."""
         return min(clock.at for clock in self.clocks.values())
+
+    def open_by_state(self) -> dict[str, int]:
+        """How many open runs have got how far: submitted, waiting (routed), running (started), ended."""
+        found = dict.fromkeys(("submitted", "waiting", "running", "ended"), 0)
+        for run in self.runs.values():
+            found[_state(run.steps)] += 1
+        return found
 
     def _schedule(self, run_id: str, run: Run, at: float) -> None:
         second = ceil(at)
@@ -466,6 +474,17 @@ class RunStage:
         for closed in self.closed.values():
             self._shared.again(closed)
 
+
+def _state(steps: int) -> str:
+    if steps & ledger.TERMINAL_BITS:
+        return "ended"
+    if steps & _STARTED_BIT:
+        return "running"
+    return "waiting" if steps & _ROUTED_BIT else "submitted"
+
+
+_ROUTED_BIT: Final = 1 << ledger.NAMES.index("routed")
+_STARTED_BIT: Final = 1 << ledger.NAMES.index("started")
 
 #: Producers remembered of one run, and producers remembered as having lost events.
 _PRODUCERS_KEPT: Final = 8

@@ -88,7 +88,16 @@ COUNTERS: Final = (
     CounterMetric("illegal", "illegal_transitions", (), "state changes that the transition table does not have"),
     CounterMetric("missing", "evidence_missing", ("field",), "closed runs in which a required field was missing"),
     CounterMetric("closed", "runs_closed", ("how",), "runs closed: complete, incomplete or abandoned"),
-    CounterMetric("violation", "policy_violations", ("rule", "severity", "mode"), "rules broken"),
+    CounterMetric("violation", "policy_violations", ("rule", "severity"), "enforced rules broken"),
+    CounterMetric(
+        "tolerated",
+        "policy_violations_tolerated",
+        ("rule", "mode"),
+        "rules broken that deny nothing: warn, dry_run, exempt",
+    ),
+    CounterMetric("ended", "runs_ended", ("state",), "runs by the first end that they came to"),
+    CounterMetric("directive", "directives", ("directive", "act"), "orders of the streams, issued and lifted"),
+    CounterMetric("recalibrated", "recalibrations", ("backend",), "changes of a stream's calibration"),
     CounterMetric("fallback", "fallbacks", (), "runs that fell back to a classical path"),
     CounterMetric("review", "reviews", (), "human reviews"),
     CounterMetric(

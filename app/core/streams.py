@@ -5,6 +5,7 @@ the highest position taken in is kept and everything at or below it is skipped, 
 source was cut into batches. As in the run stage, time comes from heartbeats in the log.
 """
 
+from bisect import bisect_left
 from math import sqrt
 from typing import Final
 
@@ -42,7 +43,7 @@ from app.core.records import Batch, Record, control
 from app.core.results import stream_key
 from app.core.runs import read_state
 from app.core.sequences import Producer
-from app.core.spend import Burn
+from app.core.spend import Burn, budget_ends_at
 from app.core.unauthorized import lifted, say
 
 VERSION: Final = 8
@@ -107,6 +108,7 @@ class Stream(Struct, array_like=True):
     runs: list[str] = field(default_factory=list)
     bitstrings: Bitstrings = field(default_factory=Bitstrings)
     canaries: dict[str, Canary] = field(default_factory=dict)
+    calibration_id: str | None = None
 
 
 class Hour(Struct, array_like=True):
@@ -129,6 +131,7 @@ class _State(Struct):
     spent: Spent
     burn: Burn
     counters: list[tuple[tuple[str, ...], int]]
+    sums: dict[str, float]
 
 
 class Rebaseline(Struct, frozen=True):
@@ -159,6 +162,31 @@ def variance_ratio(window: Moments, baseline: Moments) -> VarianceRatio | None:
     )
 
 
+#: Signal -> the histogram of it: its metric stem, what it says and the upper bounds of its buckets.
+HISTOGRAMS: Final[dict[str, tuple[str, str, tuple[float, ...]]]] = {
+    "fidelity": (
+        "fidelity_ratio",
+        "fidelity of results",
+        (0.1, 0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.975, 1.0),
+    ),
+    "explanation_score": (
+        "explanation_score_ratio",
+        "score of explanations",
+        (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+    ),
+    "queue_seconds": (
+        "queue_wait_seconds",
+        "time that runs waited in the queue of a device",
+        (1.0, 3.0, 10.0, 30.0, 60.0, 180.0, 600.0, 1_800.0, 3_600.0, 10_800.0),
+    ),
+}
+#: Signal -> the keys of the counters of its buckets.
+_BUCKETS: Final = {
+    signal: tuple(("bucket", signal, str(place)) for place in range(len(bounds) + 1))
+    for signal, (_, _, bounds) in HISTOGRAMS.items()
+}
+
+
 class StreamStage:
     """The streams of one partition.
 
@@ -184,6 +212,8 @@ class StreamStage:
         #: (cost center, runtime) -> (hours, hours within budget) of what can change no more.
         self.settled: dict[tuple[str, str], tuple[int, int]] = {}
         self.counters = self._output.counters
+        #: Signal -> the sum of what was observed of it, of those with a histogram.
+        self.sums: dict[str, float] = {}
         self._newest_hour = 0
         self._applied: dict[tuple[str, int], int] = {}
         self.drift = Drift(catalog, partitions)
@@ -232,6 +262,8 @@ class StreamStage:
                 continue
             self._take(pack)
         self._flush()
+        for order in self._output.outcomes.directives:
+            self.counters["directive", order.directive, "lifted" if isinstance(order, Lifted) else "issued"] += 1
         return self._output.outcomes
 
     def _take(self, pack: Pack) -> None:
@@ -283,6 +315,10 @@ class StreamStage:
                 continue  # a bad canary is no drift of what is in production
             if "fidelity" in known:
                 self._add_fidelity(stream, known["fidelity"][0])
+            if observation.calibration_id not in {None, stream.calibration_id}:
+                if stream.calibration_id is not None:
+                    self.counters["recalibrated", stream.backend] += 1
+                stream.calibration_id = observation.calibration_id
             if observation.outcomes is not None:
                 stream.bitstrings = stream.bitstrings.take(observation.outcomes)
             if not stream.runs or stream.runs[-1] != observation.run_id:
@@ -300,6 +336,9 @@ class StreamStage:
                 del found[signal]
                 continue
             self.counters["observed", signal] += 1
+            if signal in _BUCKETS:
+                self.counters[_BUCKETS[signal][bisect_left(HISTOGRAMS[signal][2], values[0])]] += 1
+                self.sums[signal] = self.sums.get(signal, 0.0) + values[0]
             if observation.canary is None and signal in self._catalog.watches:
                 self.counters["valid", "M10", signal] += 1
         return found
@@ -493,12 +532,23 @@ class StreamStage:
         budget = self._catalog.budgets.get(center)
         if budget is None:
             return
-        spent = sum(self.hours[key].microdollars for name in _RUNTIMES if (key := (center, name, hour)) in self.hours)
-        said = self.spent.take(center, hour, spent / 1e6, budget, self.clock.at)
+        said = self.spent.take(center, hour, self.spent_usd(center, hour), budget, self.clock.at)
         if said is not None:
             alert, order = said
             self._output.outcomes.alerts.append(alert)
             self._output.outcomes.directives.append(order)
+
+    def spent_usd(self, center: str, hour: int) -> float:
+        """What a cost center spent in an hour (since the epoch), in dollars."""
+        keys = [(center, runtime, hour) for runtime in _RUNTIMES]
+        return sum(self.hours[key].microdollars for key in keys if key in self.hours) / 1e6
+
+    def budget_ends_at(self, center: str) -> float | None:
+        """When the budget of this hour will be spent, seconds since the epoch; None if it lasts or there is none."""
+        hour, limit = int(self.now // HOUR_SECONDS), self._catalog.budgets.get(center, 0.0)
+        rate = self.burn.rate(center, self._catalog.alerting.spend, limit).usd_per_hour
+        ends = budget_ends_at(self.spent_usd(center, hour), limit, rate, self.now)
+        return ends if limit and ends is not None and ends < (hour + 1) * HOUR_SECONDS else None
 
     def _settle_hours(self) -> None:
         """Fold hours older than any correction is taken for into two integers a cost center."""
@@ -520,6 +570,11 @@ class StreamStage:
             hours, good = totals.get((center, runtime), (0, 0))
             totals[center, runtime] = hours + 1, good + self._within_budget(center, hour)
         return totals
+
+    @property
+    def now(self) -> float:
+        """What its log has reached, seconds since the epoch; 0 before the first heartbeat."""
+        return self.clock.at
 
     # -- time --------------------------------------------------------------------------------------------------------
 
@@ -598,6 +653,7 @@ class StreamStage:
                 self.spent,
                 self.burn,
                 sorted(self.counters.items()),
+                self.sums,
             )
         )
 
@@ -619,5 +675,6 @@ class StreamStage:
         self.settled = {(center, runtime): (hours, good) for center, runtime, hours, good in state.settled}
         self.counters.clear()
         self.counters.update(state.counters)
+        self.sums = state.sums
         self._ended = self.drift.restore(state.drift)
         self._compared = {key for key, stream in self.streams.items() if stream.canaries}

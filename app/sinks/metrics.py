@@ -6,6 +6,7 @@ worker takes its totals along, so nothing is reset and nothing counted twice. Su
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import accumulate
 from typing import Final
 
 from prometheus_client.core import (
@@ -17,13 +18,15 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from app.conventions import METRIC_PREFIX
+from app.conventions import DIRECTIVE_KINDS, METRIC_PREFIX
+from app.core import ledger
+from app.core.budget import HOUR_SECONDS
 from app.core.catalog import RUNTIMES, TIERS, UNKNOWN, Catalog
 from app.core.decode import Reason
 from app.core.policy import Rule
 from app.core.runs import RunStage
 from app.core.sli import COUNTERS, SLIS, Counters, Key
-from app.core.streams import SIGNALS, StreamStage
+from app.core.streams import HISTOGRAMS, SIGNALS, StreamStage
 from app.sinks.topic import Publisher
 from app.stream.ages import BOUNDS
 from app.stream.shell import Shell
@@ -46,7 +49,10 @@ def known_keys(catalog: Catalog, rules: Iterable[Rule]) -> dict[str, set[Key]]:
         "late": {("jobs",), ("results",)},
         "rejected": {(reason.value,) for reason in Reason},
         "closed": {("complete",), ("incomplete",), ("abandoned",)},
-        "violation": {(rule.name, rule.severity, rule.mode) for rule in rules},
+        "ended": {(state,) for state in ledger.TERMINAL},
+        "directive": {(name, act) for name in DIRECTIVE_KINDS for act in ("issued", "lifted")},
+        "recalibrated": {(backend,) for backend in catalog.backends},
+        "violation": {(rule.name, rule.severity) for rule in rules},
         "answer": {("allow",), ("deny",), ("fallback_classical",)},
         "policy": {("activated",), ("refused",)},
         "illegal": {()},
@@ -69,7 +75,7 @@ def known_keys(catalog: Catalog, rules: Iterable[Rule]) -> dict[str, set[Key]]:
 #: Counters that are kept by the stream stage; all others are the run stage's.
 _STREAM_COUNTERS: Final = frozenset(
     {"observed", "drift", "drift_resolved", "rebaselined", "refused", "lost", "recovered", "unwatched", "late_spend"}
-    | {"M4", "M10", "canary"}
+    | {"M4", "M10", "canary", "directive", "recalibrated"}
 )
 
 
@@ -108,7 +114,10 @@ class StageCollector(Collector):
         """All metrics, as they are now."""
         units = list(self._shell.units.values())
         stages = RunStage | StreamStage
-        counted = [(str(unit.partition), unit.stage) for unit in units if isinstance(unit.stage, stages)]
+        # A counter that continues from a checkpoint is behind what was shown before, and a counter that falls is taken
+        # for one that began anew. So what was in the log is taken in before the partition is shown.
+        shown = [unit for unit in units if isinstance(unit.stage, stages) and unit.stage.now >= unit.restored_at]
+        counted = [(str(unit.partition), unit.stage) for unit in shown if isinstance(unit.stage, stages)]
         rules = [rule for _, stage in counted if isinstance(stage, RunStage) for rule in stage.policy.rules.values()]
         known = known_keys(self._catalog, rules)
         for sli in SLIS:
@@ -123,7 +132,15 @@ class StageCollector(Collector):
                 METRIC_PREFIX + row.name, row.text, row.labels, (row.key,), known.get(row.key, set()), counted
             )
         yield from self._states(counted)
+        yield from self._spending([stage for _, stage in counted if isinstance(stage, StreamStage)])
+        yield from self._histograms([stage for _, stage in counted if isinstance(stage, StreamStage)])
         yield from self._own()
+        behind = GaugeMetricFamily(
+            METRIC_PREFIX + "catching_up_units",
+            "stages of partitions that have not taken in what was in the log before",
+        )
+        behind.add_metric([], len(units) - len(shown))
+        yield behind
 
     def _counter(
         self,
@@ -144,15 +161,11 @@ class StageCollector(Collector):
         return family
 
     def _states(self, counted: list[tuple[str, RunStage | StreamStage]]) -> Iterator[Metric]:
-        open_runs = GaugeMetricFamily(METRIC_PREFIX + "open_runs", "runs that are not closed", labels=["partition"])
+        open_runs = GaugeMetricFamily(
+            METRIC_PREFIX + "open_runs", "runs that are not closed, by how far they are", labels=["state", "partition"]
+        )
         clock = GaugeMetricFamily(
             METRIC_PREFIX + "heartbeat_age_seconds", "age of the last heartbeat that came through", labels=["partition"]
-        )
-        hours = CounterMetricFamily(
-            METRIC_PREFIX + "spend_hours", "M9: hours with spending", labels=["cost_center", "runtime"]
-        )
-        within = GaugeMetricFamily(
-            METRIC_PREFIX + "spend_hours_within_budget", "M9: hours within budget", labels=["cost_center", "runtime"]
         )
         fidelity = GaugeMetricFamily(
             METRIC_PREFIX + "fidelity_mean_ratio", "mean fidelity", labels=["workload", "backend"]
@@ -164,19 +177,64 @@ class StageCollector(Collector):
         )
         for partition, stage in counted:
             if isinstance(stage, RunStage):
-                open_runs.add_metric([partition], len(stage.runs))
+                for state, count in stage.open_by_state().items():
+                    open_runs.add_metric([state, partition], count)
                 if stage.now:
                     clock.add_metric([partition], max(0.0, time.time() - stage.now))
                 continue
-            for key, (total, good) in stage.budget_hours().items():
-                hours.add_metric(key, total)
-                within.add_metric(key, good)
             for stream in stage.streams.values():
                 if stream.total.n:
                     fidelity.add_metric([stream.workload, stream.backend], stream.total.mean)
                 if stream.ratio is not None:
                     variance.add_metric([stream.workload, stream.backend], stream.ratio.ratio)
-        yield from (open_runs, clock, hours, within, fidelity, variance)
+        yield from (open_runs, clock, fidelity, variance)
+
+    def _spending(self, stages: list[StreamStage]) -> Iterator[Metric]:
+        catalog, of_center, of_hours = self._catalog, ["cost_center"], ["cost_center", "runtime"]
+
+        def gauge(name: str, text: str, labels: list[str] = of_center) -> GaugeMetricFamily:
+            return GaugeMetricFamily(METRIC_PREFIX + name, text, labels=labels)
+
+        hours = gauge("spend_within_budget_valid", "M9: hours with spending; corrections may change them", of_hours)
+        over = gauge("spend_within_budget_bad", "M9: hours over the budget; corrections may change them", of_hours)
+        rate = gauge("spend_dollars_per_hour", "what is spent at, by the last minute that was billed")
+        usual = gauge("spend_baseline_dollars_per_hour", "what was spent at in the hour before, without what paged")
+        budget = gauge("spend_budget_dollars_per_hour", "the budget of an hour")
+        spent = gauge("spend_hour_dollars", "what is spent of the hour that it is now")
+        ends = gauge("spend_budget_end_timestamp_seconds", "when the hour's budget will be spent at this rate")
+        lag = gauge("billing_lag_seconds", "how long after their time charges come, on average")
+        for stage in stages:
+            for key, (total, good) in stage.budget_hours().items():
+                hours.add_metric(key, total)
+                over.add_metric(key, total - good)
+            for center, burn in stage.burn.centers.items():
+                limit = catalog.budgets.get(center, 0.0)
+                found = stage.burn.rate(center, catalog.alerting.spend, limit)
+                rate.add_metric([center], found.usd_per_hour)
+                if found.baseline_usd_per_hour is not None:
+                    usual.add_metric([center], found.baseline_usd_per_hour)
+                spent.add_metric([center], stage.spent_usd(center, int(stage.now // HOUR_SECONDS)))
+                at = stage.budget_ends_at(center)
+                if at is not None:
+                    ends.add_metric([center], at)
+                lag.add_metric([center], burn.lag_seconds)
+        for center, limit in catalog.budgets.items():
+            budget.add_metric([center], limit)
+        yield from (hours, over, rate, usual, budget, spent, ends, lag)
+
+    @staticmethod
+    def _histograms(stages: list[StreamStage]) -> Iterator[Metric]:
+        for signal, (name, text, bounds) in HISTOGRAMS.items():
+            family = HistogramMetricFamily(METRIC_PREFIX + name, text)
+            counts = [
+                sum(stage.counters["bucket", signal, str(place)] for stage in stages)
+                for place in range(len(bounds) + 1)
+            ]
+            total = sum(stage.sums.get(signal, 0.0) for stage in stages)
+            below = list(accumulate(counts))
+            limits = [*(f"{bound:g}" for bound in bounds), "+Inf"]
+            family.add_metric([], list(zip(limits, below, strict=True)), sum_value=total)
+            yield family
 
     def _own(self) -> Iterator[Metric]:
         shell, publisher = self._shell, self._publisher

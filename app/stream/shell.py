@@ -37,6 +37,8 @@ class Unit:
         self.partition = partition
         self.stage: Stage = kind.build(partition)
         self.positions: dict[str, int] = {}
+        #: When it was made; a heartbeat from then on says that what was in the log by then was taken in.
+        self.restored_at = time.time()
         self.writing: asyncio.Future[None] | None = None
         self.checkpointed: dict[str, int] = {}
         self.checkpointed_at = time.time()

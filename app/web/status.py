@@ -42,12 +42,7 @@ def status(shell: Shell, lag: Mapping[tuple[str, int], int], build: Mapping[str,
         "open_runs": sum(len(stage.runs) for stage in runs),
         "event_to_metric_seconds": {"p50": shell.ages.quantile(0.5), "p99": shell.ages.quantile(0.99)},
         "sli": {sli.id: _sli(sli.id, sli.no_source, total, streams) for sli in SLIS},
-        "violations": sum(
-            value
-            for stage in runs
-            for (*_, mode), value in selected(stage.counters, ("violation",)).items()
-            if mode == "enforce"
-        ),
+        "violations": total("violation"),
         "drift_alerts": total("drift"),
         "events_lost": total("lost"),
         "fidelity": _fidelity(streams),

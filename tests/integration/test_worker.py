@@ -117,6 +117,8 @@ def test_the_pages_of_a_worker(cluster):
         assert text in page
     assert worker.page("/table") is None
     assert worker.page("/router") is None
+    # A partition is shown once a heartbeat says that it has taken in what was there.
+    cluster.await_(lambda: "qethics_catching_up_units 0.0" in worker.page("/metrics"), 30, "every partition shown")
     families = {family.name: family for family in text_string_to_metric_families(worker.page("/metrics"))}
     samples = families["qethics_events_applied"].samples
     assert sum(sample.value for sample in samples if sample.labels["topic"] == "jobs") == 7

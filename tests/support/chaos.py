@@ -161,11 +161,14 @@ def expected_counters(oracle: Oracle):
     for stage in oracle.streams.values():
         for (center, runtime), (hours, good) in stage.budget_hours().items():
             labels = (("cost_center", center), ("runtime", runtime))
-            found[METRIC_PREFIX + "spend_hours_total", labels] = hours
-            found[METRIC_PREFIX + "spend_hours_within_budget", labels] = good
+            found[METRIC_PREFIX + "spend_within_budget_valid", labels] = hours
+            if hours > good:
+                found[METRIC_PREFIX + "spend_within_budget_bad", labels] = hours - good
     for stages in (oracle.runs, oracle.streams):
         for partition, stage in stages.items():
             for key, value in stage.counters.items():
+                if key[0] == "bucket":
+                    continue  # those of the histograms are shown summed up
                 prefix = key[:2] if key[0] in ("valid", "bad") else key[:1]
                 name, labels = names[prefix]
                 pairs = dict(zip(labels, key[len(prefix) :], strict=True)) | {"partition": str(partition)}

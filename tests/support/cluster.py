@@ -199,8 +199,9 @@ class Cluster:
         for worker in self.alive():
             for family in text_string_to_metric_families(worker.page("/metrics")):
                 for sample in family.samples:
-                    ours = "partition" in sample.labels or sample.name.startswith("qethics_spend_hours")
-                    if sample.name.endswith(("_total", "_within_budget")) and ours and sample.value:
+                    of_hours = sample.name.startswith("qethics_spend_within_budget")
+                    ours = of_hours or (sample.name.endswith("_total") and "partition" in sample.labels)
+                    if ours and sample.value:
                         found[sample.name, tuple(sorted(sample.labels.items()))] += sample.value
         return found
 
