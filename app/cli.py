@@ -15,6 +15,7 @@ from typing import Any, Final
 from app import gate
 from app.conventions import EXIT_FAILED, EXIT_USAGE
 from app.errors import QethicsError, SettingError
+from app.rules import command as rules
 
 _INTERRUPTED: Final = 130
 _TERMINATED: Final = 143
@@ -55,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     _benches(commands)
     _detection(commands)
     gate.add_commands(commands)
+    rules.add_commands(commands, _command)
 
     topics = commands.add_parser("topics", help="topics of the deployment").add_subparsers(required=True)
     create = _command(topics, "create", _topics_create, "create or check every topic")

@@ -12,7 +12,7 @@ from app.errors import SettingError
 T = TypeVar("T")
 
 #: No file that people write is larger; aliases in YAML can make a small one grow without end.
-_MOST_BYTES: Final = 4 * 1024 * 1024
+MOST_BYTES: Final = 4 * 1024 * 1024
 _MOST_NODES: Final = 200_000
 _PLACE: Final = re.compile(r"`\$([^`]*)`$")
 _STEP: Final = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
@@ -38,8 +38,8 @@ def read(path: Path, kind: type[T]) -> T:
 def parse(path: Path, text: str, kind: type[T], *, first_line: int = 1) -> T:
     """As `read`, of a text that stands in a file from `first_line` on."""
     try:
-        if len(text) > _MOST_BYTES:
-            raise unusable(path, "", f"more than {_MOST_BYTES} characters")
+        if len(text) > MOST_BYTES:
+            raise unusable(path, "", f"more than {MOST_BYTES} characters")
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         _check_nodes(path, root, first_line)
         document: Any = yaml.safe_load(text)

@@ -5,8 +5,8 @@ from typing import Any, Final
 
 import numpy as np
 
-#: Upper bounds in seconds: 10 % steps from 1 ms to 1,000 s.
-BOUNDS: Final = np.geomspace(0.001, 1000.0, 146)
+#: Upper bounds in seconds: 10 % steps, 24 a decade, from 1 ms to 1,000 s.
+BOUNDS: Final = np.geomspace(0.001, 1000.0, 145)
 
 
 class Ages:

@@ -10,7 +10,7 @@ import pytest
 from cluster import Cluster
 from command import one_line, qethics
 from prometheus_client.parser import text_string_to_metric_families
-from records import dump, event, lifecycle, result
+from records import SUBMITTED, dump, event, lifecycle, result
 
 from app.conventions import ALERTS, DEAD_LETTER, EVIDENCE, JOBS, RESULTS, VIOLATIONS
 from app.core.decode import MAX_BYTES
@@ -304,3 +304,31 @@ def test_a_rule_that_loops_denies_its_run_and_stops_neither_stream_nor_heartbeat
         assert worker.log.read_text().count("restored") == 1
     finally:
         cluster.end()
+
+
+def test_a_counter_of_a_restarted_worker_never_falls(bootstrap, tmp_path):
+    """Prometheus takes a counter that falls for one that began anew, and would count its whole value again."""
+    cluster = Cluster(bootstrap, tmp_path, checkpoint_seconds=4.0)
+    asyncio.run(cluster.topics())
+    shown = []
+
+    def look():
+        found = [(key, value) for key, value in cluster.counters().items() if key[0] == "qethics_events_applied_total"]
+        shown.append(dict(found))
+        return sum(shown[-1].values())
+
+    try:
+        cluster.start()
+        cluster.await_(lambda: cluster.total("open_runs") == 0 and len(cluster.statuses()) == 1, 30, "ready")
+        for number in range(6):
+            sent = [event("submitted", f"run-{number}-{index}", at=NOW, **SUBMITTED) for index in range(50)]
+            asyncio.run(cluster.produce(messages(*sent)))
+            cluster.await_(lambda number=number: look() == 50 * (number + 1), 30, "shown")
+            if number in {1, 3}:
+                cluster.workers[-1].send(signal.SIGKILL)
+                cluster.start()
+    finally:
+        cluster.end()
+    for key in {key for found in shown for key in found}:
+        values = [found[key] for found in shown if key in found]
+        assert values == sorted(values), key

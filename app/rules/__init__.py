@@ -1,0 +1,1 @@
+"""Objectives into Prometheus rules, and tests of every rule."""
