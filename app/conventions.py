@@ -62,6 +62,7 @@ GRAVE_ALERTS: Final = {"fidelity": FIDELITY_COLLAPSE_ALERT, "queue_seconds": QUE
 CANARY_ALERT: Final = "CanaryVerdict"
 SPEND_BURN_ALERT: Final = "SpendBurnRate"
 BUDGET_ALERT: Final = "HourlyBudgetSpent"
+VIOLATION_ALERT: Final = "PolicyViolation"
 UNAUTHORIZED_ALERT: Final = "UnauthorizedRouting"
 DISABLE_ROUTING: Final = "disable_routing"
 ROLLBACK_CANARY: Final = "rollback_canary"

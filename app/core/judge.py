@@ -7,9 +7,9 @@ from app.conventions import JOBS
 from app.core import decisions, events, evidence, facts, ledger
 from app.core.catalog import ANY, UNKNOWN, Catalog
 from app.core.facts import DecisionFacts, Facts
-from app.core.identity import outcome_id
+from app.core.identity import fingerprint8, outcome_id
 from app.core.in_force import InForce
-from app.core.outcomes import CANARY, Answer, Observation, Spending, Unauthorized, Violation
+from app.core.outcomes import CANARY, Answer, Broken, Observation, Spending, Unauthorized, Violation
 from app.core.output import Output
 from app.core.policy import ROUTING_RULE, Breach, Verdict
 from app.core.results import stream_key
@@ -113,6 +113,10 @@ class Judge:
             else:
                 self._counters["tolerated", rule.name, breach.mode] += 1
             violation_id = outcome_id("violation", *cause, rule.name, breach.reason)
+            if breach.denies:
+                mark = fingerprint8(violation_id)
+                broken = Broken(mark, at, run_id, rule.name, rule.severity, rule.owner, breach.reason)
+                self._output.pack(rule.name).broken.append(broken)
             self._output.outcomes.violations.append(
                 violation(breach, verdict, self._in_force.policy.revision, violation_id, run_id, evidence.instant(at))
             )

@@ -180,6 +180,18 @@ class Unauthorized(Struct, frozen=True, gc=False, array_like=True):
     reason: str
 
 
+class Broken(Struct, frozen=True, gc=False, array_like=True):
+    """A rule that a run broke: `id` is the first eight bytes of its violation's."""
+
+    id: bytes
+    at: float
+    run_id: str
+    rule: str
+    severity: str
+    owner: str
+    reason: str
+
+
 class Directive(Struct, frozen=True, gc=False, kw_only=True):
     """What a scheduler must do now, until it expires."""
 
@@ -222,6 +234,8 @@ class Pack(Struct, array_like=True):
     #: producer -> its sequence numbers in the batch: int64, little-endian.
     sequences: dict[str, bytes] = field(default_factory=dict)
     unauthorized: list[Unauthorized] = field(default_factory=list)
+    #: How a run ended is judged at a tick, and with which log that comes is not fixed; so these are known again by id.
+    broken: list[Broken] = field(default_factory=list)
 
 
 class Outcomes(Struct):

@@ -23,6 +23,7 @@ from app.conventions import (
     ROLLBACK_CANARY,
     SAMPLES,
     UNAUTHORIZED_ALERT,
+    VIOLATION_ALERT,
 )
 from app.core.bitstrings import Bitstrings
 from app.core.budget import HOUR_SECONDS, Spent
@@ -37,7 +38,7 @@ from app.core.drift_alert import drift_alert, ended, grave
 from app.core.evidence import instant
 from app.core.identity import outcome_id
 from app.core.orders import fallback, stream_target
-from app.core.outcomes import Alert, Gap, Lifted, Observation, Outcomes, Pack, Spending, Unauthorized
+from app.core.outcomes import Alert, Broken, Gap, Lifted, Observation, Outcomes, Pack, Spending, Unauthorized
 from app.core.output import Output
 from app.core.records import Batch, Record, control
 from app.core.results import stream_key
@@ -56,6 +57,8 @@ _PRODUCERS: Final = 10_000
 #: A producer not heard of for a day is forgotten.
 _SILENT_SECONDS: Final = 86_400.0
 _CONFIDENCE: Final = 0.95
+#: Violations known again, at most: those of some seconds.
+_MARKS_KEPT: Final = 8_192
 #: Runs that an alert names.
 _RUNS: Final = 8
 #: How far ahead of the log's clock an observation may be dated.
@@ -128,6 +131,8 @@ class _State(Struct):
     drift: list[bytes]
     routings: Conditions
     gaps: Conditions
+    violations: Conditions
+    marks: list[bytes]
     spent: Spent
     burn: Burn
     counters: list[tuple[tuple[str, ...], int]]
@@ -219,6 +224,9 @@ class StreamStage:
         self.drift = Drift(catalog, partitions)
         self.routings = Conditions(UNAUTHORIZED_ALERT)
         self.gaps = Conditions(PROVENANCE_GAP_ALERT, "lost")
+        self.violations = Conditions(VIOLATION_ALERT)
+        #: The last violations taken in: a restarted run stage says some of them again.
+        self._marks: dict[bytes, None] = {}
         self.spent = Spent()
         self.burn = Burn()
         #: The streams that have canaries.
@@ -268,6 +276,8 @@ class StreamStage:
 
     def _take(self, pack: Pack) -> None:
         source = pack.topic, pack.partition
+        for broken in pack.broken:
+            self._broken(broken)
         applied = self._applied.get(source, -1)
         if pack.next <= applied + 1:
             return
@@ -301,6 +311,27 @@ class StreamStage:
             alert, order = said
             self._output.outcomes.alerts.append(alert)
             self._output.outcomes.directives += [order] if order is not None else []
+
+    def _broken(self, broken: Broken) -> None:
+        """A rule that was broken: one alert a rule, however many runs broke it."""
+        if broken.id in self._marks:
+            return
+        self._marks[broken.id] = None
+        while len(self._marks) > _MARKS_KEPT:
+            del self._marks[next(iter(self._marks))]
+        rule = self.violations.place(broken.rule)
+        alert = self.violations.take(
+            rule,
+            {"rule": rule, "rule_severity": broken.severity, "owner": broken.owner},
+            f"runs break the rule {broken.rule}",
+            severity="ticket",
+            position=(broken.id.hex(),),
+            at=broken.at,
+            watched=self.clock.watched,
+            run_ids=(broken.run_id,),
+            notes={"reason": broken.reason},
+        )
+        self._output.outcomes.alerts += [alert] if alert is not None else []
 
     def _observe(self, key: str, source: tuple[str, int], observations: list[Observation]) -> None:
         stream = self.streams.get(key)
@@ -602,7 +633,8 @@ class StreamStage:
         for endpoint, alert in self.routings.quiet(now, self.clock.at, quiet):
             outcomes.alerts.append(alert)
             outcomes.directives += lifted(endpoint)
-        outcomes.alerts += [alert for _, alert in self.gaps.quiet(now, self.clock.at, quiet)]
+        for conditions in (self.gaps, self.violations):
+            outcomes.alerts += [alert for _, alert in conditions.quiet(now, self.clock.at, quiet)]
 
     def _watch_spending(self, now: float) -> None:
         """Say which cost centers spend too much, and which do no more; one order stands for both reasons."""
@@ -650,6 +682,8 @@ class StreamStage:
                 self.drift.snapshot(),
                 self.routings,
                 self.gaps,
+                self.violations,
+                list(self._marks),
                 self.spent,
                 self.burn,
                 sorted(self.counters.items()),
@@ -667,7 +701,8 @@ class StreamStage:
         """
         state = read_state(snapshot, _State, VERSION)
         self.clock, self.streams, self.producers = state.clock, state.streams, state.producers
-        self.routings, self.gaps = state.routings, state.gaps
+        self.routings, self.gaps, self.violations = state.routings, state.gaps, state.violations
+        self._marks = dict.fromkeys(state.marks)
         self.spent, self.burn = state.spent, state.burn
         self._applied = {(topic, partition): offset for topic, partition, offset in state.applied}
         self.hours = {(center, runtime, hour): Hour(amount) for center, runtime, hour, amount in state.hours}

@@ -78,7 +78,7 @@ def _alerts(each: Slo, severity: Severity, slos: Slos) -> list[Rule]:
                 slos,
                 each.alert,
                 each.objective.summary,
-                f"The error budget (objective {each.objective.objective:g} over {each.objective.period}) burns too fast: "
+                f"The error budget ({each.objective.objective:g} over {each.objective.period}) burns too fast: "
                 f"the share of bad events is above {said}.",
             ),
         }

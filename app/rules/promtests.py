@@ -127,7 +127,7 @@ def _low_traffic(each: Slo, severity: Severity) -> list[dict[str, Any]]:
 def _silence(each: Slo) -> list[dict[str, Any]]:
     """Data, then silence, then data again; and no series at all."""
     step = seconds(prometheus.FAST)
-    firing = (prometheus.NO_DATA_ALERT, each, "ticket")
+    firing: tuple[str, Slo, Severity] = (prometheus.NO_DATA_ALERT, each, "ticket")
     none = _test(f"{each.name}: without a series there is no data", prometheus.FAST, [], firing, [(600, True)])
     if each.objective.silence is None:
         return [none]
