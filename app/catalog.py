@@ -1,6 +1,7 @@
 """`policies/*.yaml` to frozen core values, or an error with file, line and key."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from math import inf
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -145,8 +146,20 @@ def _watches(path: Path, watches: dict[str, tuple[Watch, ...]], doubt: float) ->
     return watches
 
 
+#: What is silenced for longer is no maintenance.
+_LONGEST_MAINTENANCE: Final = timedelta(days=14)
+
+
 def _alerting(path: Path) -> Alerting:
     found = read(path, Alerting)
+    for number, window in enumerate(found.maintenance):
+        key = f"maintenance[{number}]"
+        if window.begins.tzinfo is None or window.ends.tzinfo is None:
+            raise unusable(path, key, "begins and ends need a time zone, e.g. 2026-11-23T02:00:00Z")
+        if not timedelta() < window.ends - window.begins <= _LONGEST_MAINTENANCE:
+            raise unusable(path, key, f"it ends after it begins, and within {_LONGEST_MAINTENANCE.days} days")
+        if len({other.id for other in found.maintenance[: number + 1]}) <= number:
+            raise unusable(path, key, f"there are two windows {window.id}")
     if found.spend.learn_seconds > found.spend.baseline_seconds:
         raise unusable(path, "spend.learn_seconds", "it is at most baseline_seconds")
     return found

@@ -15,6 +15,7 @@ from typing import Any, Final
 from app import gate
 from app.conventions import EXIT_FAILED, EXIT_USAGE
 from app.errors import QethicsError, SettingError
+from app.paging import command as incidents
 from app.rules import command as rules
 
 _INTERRUPTED: Final = 130
@@ -57,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     _detection(commands)
     gate.add_commands(commands)
     rules.add_commands(commands, _command)
+    incidents.add_commands(commands, _command)
 
     topics = commands.add_parser("topics", help="topics of the deployment").add_subparsers(required=True)
     create = _command(topics, "create", _topics_create, "create or check every topic")
@@ -81,6 +83,10 @@ def _processes(commands: Any) -> None:
     admission = _command(commands, "admission", _admission, "the gate: may this run go ahead? over HTTP and Kafka")
     admission.add_argument("--bootstrap", help="Kafka brokers, host:port")
     admission.add_argument("--admission-port", type=int, help="port of the gate; 0 takes any free one")
+
+    pager = _command(commands, "pager", _pager, "alerts to every Alertmanager, notifications into incidents, runbooks")
+    pager.add_argument("--bootstrap", help="Kafka brokers, host:port")
+    pager.add_argument("--pager-port", type=int, help="port of the pager; 0 takes any free one")
 
     simulate = _command(commands, "simulate", _simulate, "the load generator alone, to any Kafka")
     simulate.add_argument("--seconds", type=_positive, default=60.0, help="how long (default 60)")
@@ -231,6 +237,14 @@ def _admission(options: argparse.Namespace) -> int:
     from app.settings import load
 
     run_admission(load(bootstrap=options.bootstrap, admission_port=options.admission_port))
+    return 0
+
+
+def _pager(options: argparse.Namespace) -> int:
+    from app.paging.service import run_pager
+    from app.settings import load
+
+    run_pager(load(bootstrap=options.bootstrap, pager_port=options.pager_port))
     return 0
 
 

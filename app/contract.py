@@ -15,6 +15,7 @@ from app.conventions import (
     DECISIONS,
     DIRECTIVES,
     EVIDENCE,
+    INCIDENTS,
     JOBS,
     RESULTS,
     TOPIC_PREFIX,
@@ -23,6 +24,7 @@ from app.conventions import (
 from app.core.admission import AdmissionRefusal, AdmissionRequest, AdmissionResponse
 from app.core.events import AnyJobEvent, Result
 from app.core.facts import Document
+from app.core.incidents import Act
 from app.core.outcomes import Addendum, Alert, DecisionRecord, Directive, Evidence, Violation
 
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -48,7 +50,13 @@ CHANNELS: Final[dict[str, tuple[Any, str, str, str]]] = {
     ),
     EVIDENCE: (Evidence | Addendum, "run_id", "One record per closed run, and one per event that came after.", "send"),
     DIRECTIVES: (Directive, "directive/target", "What schedulers must do now, until it expires.", "send"),
-    ALERTS: (Alert, "fingerprint", "Alerts that the processor raised.", "send"),
+    ALERTS: (
+        Alert,
+        "fingerprint",
+        "Alerts that the processor raised; the last record of each says how it stands.",
+        "send",
+    ),
+    INCIDENTS: (Act, "incident id/act", "What happened to incidents: opened, acknowledged, ..., resolved.", "send"),
 }
 
 

@@ -16,6 +16,7 @@ ADMISSION_REPLIES: Final = "admission-replies"
 EVIDENCE: Final = "evidence"
 ALERTS: Final = "alerts"
 DIRECTIVES: Final = "directives"
+INCIDENTS: Final = "incidents"
 DEAD_LETTER: Final = "dead-letter"
 
 #: Topics that carry the partition count of the whole deployment. Inputs and what is derived from them share one
@@ -33,6 +34,7 @@ TOPICS: Final = (
     EVIDENCE,
     ALERTS,
     DIRECTIVES,
+    INCIDENTS,
     DEAD_LETTER,
 )
 
@@ -71,6 +73,9 @@ FREEZE_OFFLOAD: Final = "freeze_offload"
 DIRECTIVE_KINDS: Final = (DISABLE_ROUTING, ROLLBACK_CANARY, FALLBACK_CLASSICAL, FREEZE_OFFLOAD)
 POLICY_REFUSED_ALERT: Final = "PolicyBundleRefused"
 POLICY_DRIFT_ALERT: Final = "PolicyDrift"
+WATCHDOG_ALERT: Final = "Watchdog"
+WATCHDOG_SILENT_ALERT: Final = "WatchdogSilent"
+PAGER_ALERT: Final = "PagerHeartbeat"
 EXEMPTION_ALERT: Final = "PolicyExemption"
 BASELINE_ALERT: Final = "BaselineChanged"
 PROVENANCE_GAP_ALERT: Final = "ProvenanceGap"

@@ -31,6 +31,9 @@ TOPIC_CONFIGS: Final[dict[str, dict[str, str]]] = {
     conventions.EVIDENCE: {"max.message.bytes": str(MAX_RECORD_BYTES)},
     conventions.SAMPLES: {"max.message.bytes": str(MAX_RECORD_BYTES)},
     conventions.DIRECTIVES: {"cleanup.policy": "compact"},
+    conventions.INCIDENTS: {"cleanup.policy": "compact"},
+    # What every alert said last stays, so that the pager knows what fires; what it said before stays for a week.
+    conventions.ALERTS: {"cleanup.policy": "compact", "min.compaction.lag.ms": "604800000"},
     conventions.CHECKPOINTS: {
         # What compaction cannot know to be void (pieces of a checkpoint that was cut short) goes with its age; what
         # holds is rewritten every few seconds for as long as a worker runs.

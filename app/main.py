@@ -43,7 +43,7 @@ from app.stream.checkpoint import CheckpointStore
 from app.stream.protocol import Batch, Kind
 from app.stream.shell import Shell, fail_stop
 from app.web.server import application
-from app.web.status import status
+from app.web.status import detectors, status
 
 log = logging.getLogger("qethics")
 
@@ -274,7 +274,9 @@ class _Worker:
         registry.register(StageCollector(shell, publisher, self._lag, self._catalog, build))
         registry.register(PolicyCollector(lambda: _in_force(shell), self._watch))
         names = {sli.id: sli.text for sli in SLIS}
-        pages = application(registry, lambda: status(shell, self._lag(), build), lambda: names)
+        pages = application(
+            registry, lambda: status(shell, self._lag(), build), lambda: names, lambda: detectors(shell)
+        )
         runner = web.AppRunner(pages, access_log=None)
         await runner.setup()
         await web.SockSite(runner, self._listener).start()

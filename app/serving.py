@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-from app.errors import EnvironmentFault
+from app.errors import EnvironmentFault, SettingError
 from app.stream.shell import fail_stop
 
 
@@ -53,6 +53,25 @@ def quiet_libraries(level: str) -> None:
     )
     for name in ("aiokafka", "faust", "mode", "kafka"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def secret(path: Path | None, setting: str) -> bytes | None:
+    """What a file holds that names a secret; None without a file.
+
+    Raises
+    ------
+    SettingError
+        If it cannot be read or is empty; the error names the setting.
+    """
+    if path is None:
+        return None
+    try:
+        found = path.read_bytes().strip()
+    except OSError as error:
+        raise SettingError(f"QETHICS_{setting.upper()}: {error}", "name a readable file") from error
+    if not found:
+        raise SettingError(f"QETHICS_{setting.upper()}: {path} is empty", "write the secret into it")
+    return found
 
 
 def own_directory(directory: Path) -> Path:

@@ -75,6 +75,18 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     admission_token_file: Path | None = None
     admission_cert_file: Path | None = None
     admission_key_file: Path | None = None
+    #: Where the pager answers: Alertmanager's webhook, incidents, runbooks.
+    pager_host: str = "127.0.0.1"
+    pager_port: Port = 6068
+    #: What a request to it must carry as a bearer token.
+    pager_token_file: Path | None = None
+    #: Every Alertmanager of the cluster, comma separated: all are told.
+    alertmanagers: str = "http://127.0.0.1:9093"
+    #: Where the pager finds what it puts beside an incident: Prometheus, and the workers, comma separated.
+    prometheus_url: str = "http://127.0.0.1:9090"
+    worker_urls: str = "http://127.0.0.1:6066"
+    #: Where runbooks are read; an alert's name is appended.
+    runbooks_url: str = "http://127.0.0.1:6068/runbooks"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     def topic(self, name: str) -> str:
@@ -144,6 +156,14 @@ def _refused(message: str) -> SettingError:
 _ADDRESS: Final = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[^\s:,\[\]]+):([0-9]{1,5})\Z")
 
 
+_URL: Final = re.compile(r"https?://[^\s/,]+(/[^\s,]*)?\Z")
+
+
+def urls(text: str) -> list[str]:
+    """The addresses of a setting that has several, without a slash at the end."""
+    return [url.strip().rstrip("/") for url in text.split(",") if url.strip()]
+
+
 #: Settings that name a file which must be there.
 _FILES: Final = (
     "ssl_ca_file",
@@ -154,6 +174,7 @@ _FILES: Final = (
     "admission_token_file",
     "admission_cert_file",
     "admission_key_file",
+    "pager_token_file",
 )
 #: Settings that mean something together alone.
 _PAIRS: Final = (
@@ -174,6 +195,10 @@ def _check(settings: Settings) -> None:
                     f"{PREFIX}{name.upper()} is not set, but the protocol is {settings.security_protocol}",
                     "set it, or choose another QETHICS_SECURITY_PROTOCOL",
                 )
+    for name in ("alertmanagers", "prometheus_url", "worker_urls", "runbooks_url"):
+        for url in urls(getattr(settings, name)):
+            if not _URL.match(url):
+                raise SettingError(f"{PREFIX}{name.upper()}: {url!r} is no URL", "write e.g. http://127.0.0.1:9093")
     _check_files(settings)
     if settings.session_timeout_seconds > settings.request_timeout_seconds:
         raise SettingError(

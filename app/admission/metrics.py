@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from app.admission.directives import Directives
 from app.admission.gatekeeper import BOUNDS, Gatekeeper
 from app.conventions import (
     DISABLE_ROUTING,
@@ -15,6 +14,7 @@ from app.conventions import (
     METRIC_PREFIX,
     ROLLBACK_CANARY,
 )
+from app.directives import Directives
 
 _ANSWERS = (("allow", ""), ("deny", ""), ("fallback_classical", ""), ("deny", "late"), ("deny", "not_recorded"))
 

@@ -15,7 +15,6 @@ from aiokafka import AIOKafkaProducer
 from prometheus_client import CollectorRegistry
 
 from app import kafka
-from app.admission.directives import Directives
 from app.admission.gatekeeper import Gatekeeper
 from app.admission.http import application
 from app.admission.metrics import AdmissionCollector
@@ -23,11 +22,12 @@ from app.admission.relay import Relay
 from app.conventions import ADMISSIONS, DIRECTIVES
 from app.core.outcomes import DecisionRecord
 from app.core.policy import NONE, Policy
+from app.directives import Directives
 from app.errors import SettingError
 from app.policy.bundle import read_keys
 from app.policy.bundles import Bundles
 from app.policy.watch import Source, Watch
-from app.serving import forever, listening, own_directory, quiet_libraries
+from app.serving import forever, listening, own_directory, quiet_libraries, secret
 from app.settings import Settings
 from app.sinks import alerts
 from app.sinks.policy_metrics import PolicyCollector
@@ -50,7 +50,7 @@ def run_admission(settings: Settings) -> None:
             "the gate goes by a signed bundle, and none is set",
             "make one with `qethics policy build`, and set QETHICS_POLICY_BUNDLE and QETHICS_POLICY_KEYS",
         )
-    token, certificate = _token(settings), _certificate(settings)
+    token, certificate = secret(settings.admission_token_file, "admission_token_file"), _certificate(settings)
     with (
         listening(settings.admission_host, settings.admission_port, "admission_port") as listener,
         closing(Bundles(read_keys(settings.policy_keys))) as bundles,
@@ -149,19 +149,6 @@ class _Gate:
         scheme = "http" if self._certificate is None else "https"
         log.info("the gate answers at %s://%s:%d/v1/admission", scheme, *self._listener.getsockname()[:2])
         return runner.cleanup
-
-
-def _token(settings: Settings) -> bytes | None:
-    path = settings.admission_token_file
-    if path is None:
-        return None
-    try:
-        token = path.read_bytes().strip()
-    except OSError as error:
-        raise SettingError(f"QETHICS_ADMISSION_TOKEN_FILE: {error}", "name a readable file") from error
-    if not token:
-        raise SettingError(f"QETHICS_ADMISSION_TOKEN_FILE: {path} is empty", "write the token into it")
-    return token
 
 
 def _certificate(settings: Settings) -> ssl.SSLContext | None:

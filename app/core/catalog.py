@@ -1,6 +1,7 @@
 """What people decide without a developer, as frozen values: workloads, ideals, requirements, budgets, watches."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct
@@ -86,12 +87,25 @@ class SpendWatch(Struct, frozen=True, forbid_unknown_fields=True):
     floor_share: Annotated[float, Meta(ge=0, le=1)]
 
 
+class Maintenance(Struct, frozen=True, forbid_unknown_fields=True):
+    """A window in which alerts with these labels are silenced."""
+
+    id: Annotated[str, Meta(pattern=r"^[a-zA-Z0-9._-]{1,100}$")]
+    begins: datetime
+    ends: datetime
+    #: Label -> value. At least one: a window for everything would hide everything.
+    matchers: Annotated[Mapping[str, str], Meta(min_length=1)]
+    reason: Annotated[str, Meta(min_length=1, max_length=500)]
+    by: Annotated[str, Meta(min_length=1, max_length=100)]
+
+
 class Alerting(Struct, frozen=True, forbid_unknown_fields=True):
-    """When alerts that no detector raises begin and end."""
+    """When alerts that no detector raises begin and end, and when nobody is told."""
 
     #: A condition that nothing is heard of for so long has ended.
     quiet_seconds: Annotated[float, Meta(ge=1, le=86_400)]
     spend: SpendWatch
+    maintenance: tuple[Maintenance, ...] = ()
 
 
 class Catalog(Struct, frozen=True):

@@ -30,6 +30,8 @@ class Condition(Struct, array_like=True):
     #: When it was last said and last heard of, in seconds watched.
     said_at: float
     heard_at: float
+    #: When it began, in seconds since the epoch.
+    began_at: float
     count: int = 0
     run_ids: list[str] = field(default_factory=list)
 
@@ -82,7 +84,7 @@ class Conditions(Struct, array_like=True):
         one = self.standing.get(cause)
         if one is None:
             alert_id = outcome_id("alert", self.name, cause, *position)
-            one = self.standing[cause] = Condition(alert_id, severity, dict(labels), float("-inf"), watched)
+            one = self.standing[cause] = Condition(alert_id, severity, dict(labels), float("-inf"), watched, at)
         one.heard_at = watched
         fresh = [run_id for run_id in run_ids if run_id not in one.run_ids]
         one.count += len(fresh) if run_ids else count
@@ -118,5 +120,5 @@ class Conditions(Struct, array_like=True):
             summary=text,
             figures={self.unit: float(one.count)},
             run_ids=tuple(one.run_ids),
-            notes=notes,
+            notes={"since": instant(one.began_at), **notes},
         )

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
+
+from app.web.answers import healthz, metrics_page
 
 _STYLE: Final = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:64rem;padding:0 1rem;color:#1c2430;background:#fff}
@@ -32,7 +33,10 @@ _FIGURES: Final = (
 
 
 def application(
-    registry: CollectorRegistry, status: Callable[[], dict[str, Any]], names: Callable[[], dict[str, str]]
+    registry: CollectorRegistry,
+    status: Callable[[], dict[str, Any]],
+    names: Callable[[], dict[str, str]],
+    detectors: Callable[[], list[dict[str, Any]]],
 ) -> web.Application:
     """The pages of one worker.
 
@@ -44,6 +48,8 @@ def application(
         What the status page shows.
     names
         Indicator -> its text.
+    detectors
+        The state of every detector.
     """
 
     async def page(request: web.Request) -> web.Response:
@@ -52,12 +58,8 @@ def application(
     async def status_json(request: web.Request) -> web.Response:
         return web.json_response(status(), dumps=lambda value: json.dumps(value, allow_nan=False))
 
-    async def metrics(request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
-
-    async def healthz(request: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
+    async def detectors_json(request: web.Request) -> web.Response:
+        return web.json_response(detectors(), dumps=lambda value: json.dumps(value, allow_nan=False))
 
     async def readyz(request: web.Request) -> web.Response:
         if status()["ready"]:
@@ -69,7 +71,8 @@ def application(
         [
             web.get("/", page),
             web.get("/status.json", status_json),
-            web.get("/metrics", metrics),
+            web.get("/detectors.json", detectors_json),
+            web.get("/metrics", metrics_page(registry)),
             web.get("/healthz", healthz),
             web.get("/readyz", readyz),
         ]

@@ -1,6 +1,7 @@
 """The status of one worker as one value: what the status page, `/status.json` and the demo's summary show."""
 
 import time
+from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,6 +54,31 @@ def status(shell: Shell, lag: Mapping[tuple[str, int], int], build: Mapping[str,
         "restored_seconds": shell.restored_seconds,
         "build": {**build, "policy_revision": ", ".join(sorted({stage.policy.revision for stage in runs}))},
     }
+
+
+def detectors(shell: Shell) -> list[dict[str, Any]]:
+    """The state of every detector: where each stream is, what fires, and all of it as it goes into checkpoints."""
+    units = list(shell.units.values())
+    return [
+        {
+            "partition": unit.partition,
+            "lanes": [
+                {
+                    **watch.labels(lane),
+                    "observations": place.seen,
+                    "mean_gap_seconds": place.mean_gap_seconds,
+                    "calibration": place.epoch.calibration,
+                    "calibration_before": place.epoch.before,
+                    "firing": firing.alert_id if (firing := watch.firing.get(lane)) is not None else None,
+                }
+                for watch in unit.stage.drift.watches
+                for lane, place in watch.places.items()
+            ],
+            "snapshot": [b64encode(part).decode() for part in unit.stage.drift.snapshot()],
+        }
+        for unit in units
+        if isinstance(unit.stage, StreamStage)
+    ]
 
 
 def _sli(sli: str, no_source: str | None, total: Any, streams: list[StreamStage]) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""From alerts to people: Alertmanager, incidents, evidence."""

@@ -1,0 +1,177 @@
+"""What an incident is judged by later, put into one file as it begins: nobody has to think of it at three at night.
+
+A bundle is a tar file with one file a source and `manifest.json`, which has the SHA-256 of each and, of each that could
+not be had, why.
+"""
+
+import asyncio
+import io
+import json
+import logging
+import tarfile
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import aiohttp
+import msgspec
+from aiokafka import TopicPartition
+from aiokafka.partitioner import murmur2
+
+from app import kafka
+from app.conventions import DECISIONS, JOBS, RESULTS, VIOLATIONS
+from app.core.evidence import instant
+from app.core.incidents import Incident
+from app.settings import Settings
+from app.stream.checkpoint import end_offset
+
+log = logging.getLogger("qethics.pager")
+
+#: Metrics from so long before an incident began.
+BEFORE_SECONDS: Final = 900.0
+_STEP: Final = "15s"
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
+#: What was sent and said of the runs that an alert names, from so long before it began.
+_ABOUT_RUNS: Final = (JOBS, RESULTS, VIOLATIONS, DECISIONS)
+_RUNS_BEFORE_SECONDS: Final = 120.0
+_READ_SECONDS: Final = 30.0
+_MOST_RECORDS: Final = 1_000
+_MOST_BYTES: Final = 64 * 2**20
+_METRICS: Final = '{__name__=~"qethics_.*|qethics:.*"}'
+
+
+class Captured(NamedTuple):
+    """A bundle that was written, its digest, and the sources that it lacks."""
+
+    path: Path
+    digest: str
+    missing: Mapping[str, str]
+
+
+class Capture:
+    """Writes bundles.
+
+    Parameters
+    ----------
+    directory
+        Where they are written.
+    sources
+        File name -> what gives its content for an incident; raises if it cannot.
+    """
+
+    def __init__(self, directory: Path, sources: Mapping[str, Callable[[Incident], Awaitable[Any]]]) -> None:
+        self._directory = directory
+        self._sources = sources
+
+    async def __call__(self, incident: Incident) -> Captured:
+        """Write the bundle of an incident; a source that fails is missing from it, with the reason, and stops nothing.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
+        found = await asyncio.gather(*(source(incident) for source in self._sources.values()), return_exceptions=True)
+        files: dict[str, bytes] = {"incident.json": msgspec.json.format(msgspec.json.encode(incident))}
+        missing: dict[str, str] = {}
+        for name, content in zip(self._sources, found, strict=True):
+            if isinstance(content, BaseException):
+                missing[name] = f"{type(content).__name__}: {content}"
+                log.warning("incident %s: no %s: %s", incident.incident_id, name, missing[name])
+            else:
+                files[name] = content if isinstance(content, bytes) else msgspec.json.encode(content)
+        manifest = {
+            "incident_id": incident.incident_id,
+            "captured_at": instant(time.time()),
+            "files": {name: sha256(content).hexdigest() for name, content in files.items()},
+            "missing": missing,
+        }
+        bundle = _tar({**files, "manifest.json": json.dumps(manifest, indent=1).encode()})
+        path = self._directory / f"{incident.incident_id}.tar.gz"
+        await asyncio.to_thread(_write, path, bundle)
+        return Captured(path, sha256(bundle).hexdigest(), missing)
+
+
+def page_of(session: aiohttp.ClientSession, urls: list[str], path: str) -> Callable[[Incident], Awaitable[Any]]:
+    """A source: a page of every worker, as {address: content}."""
+
+    async def read(incident: Incident) -> dict[str, str]:
+        found = {}
+        for url in urls:
+            async with session.get(url + path, timeout=_TIMEOUT) as answer:
+                answer.raise_for_status()
+                found[url] = (await answer.content.read(_MOST_BYTES)).decode()
+        return found
+
+    return read
+
+
+def metrics_around(session: aiohttp.ClientSession, prometheus: str) -> Callable[[Incident], Awaitable[Any]]:
+    """A source: every figure of ours around the beginning of an incident, as Prometheus has it."""
+
+    async def read(incident: Incident) -> bytes:
+        start = (incident.started_at or time.time()) - BEFORE_SECONDS
+        query = {"query": _METRICS, "start": f"{start:.3f}", "end": f"{time.time():.3f}", "step": _STEP}
+        url = f"{prometheus}/api/v1/query_range"
+        async with session.post(url, data=query, timeout=_TIMEOUT) as answer:
+            answer.raise_for_status()
+            return await answer.content.read(_MOST_BYTES)
+
+    return read
+
+
+def runs(settings: Settings) -> Callable[[Incident], Awaitable[Any]]:
+    """A source: everything that was sent and said of the runs that an alert names, from shortly before it began."""
+
+    async def read(incident: Incident) -> dict[str, list[dict[str, Any]]]:
+        wanted = {name.strip() for name in incident.annotations.get("runs", "").split(",") if name.strip()}
+        found: dict[str, list[dict[str, Any]]] = {name: [] for name in sorted(wanted)}
+        if not wanted:
+            return found
+        consumer = await kafka.connected(kafka.consumer(settings), settings)
+        try:
+            async with asyncio.timeout(_READ_SECONDS):
+                await _gather(consumer, settings, (incident.started_at or 0.0) - _RUNS_BEFORE_SECONDS, found)
+        finally:
+            await consumer.stop()
+        return found
+
+    return read
+
+
+async def _gather(consumer: Any, settings: Settings, since: float, found: dict[str, list[dict[str, Any]]]) -> None:
+    partitions = {murmur2(name.encode()) & 0x7FFFFFFF for name in found}
+    numbers = {number % settings.partitions for number in partitions}
+    tps = [TopicPartition(settings.topic(name), number) for name in _ABOUT_RUNS for number in numbers]
+    consumer.assign(tps)
+    ends = {tp: await end_offset(consumer, tp) for tp in tps}
+    for tp, place in (await consumer.offsets_for_times({tp: max(0, int(since * 1000)) for tp in tps})).items():
+        consumer.seek(tp, ends[tp] if place is None else place.offset)
+    names = {name.encode(): name for name in found}
+    while any([await consumer.position(tp) < ends[tp] for tp in tps]):
+        for tp, records in (await consumer.getmany(timeout_ms=200)).items():
+            for record in records:
+                name = names.get(record.key)
+                if name is not None and len(found[name]) < _MOST_RECORDS:
+                    said = {"topic": tp.topic, "partition": tp.partition, "offset": record.offset}
+                    value = (record.value or b"").decode(errors="replace")
+                    found[name].append({**said, "at": instant(record.timestamp / 1000), "value": value})
+
+
+def _tar(files: Mapping[str, bytes]) -> bytes:
+    found = io.BytesIO()
+    with tarfile.open(fileobj=found, mode="w:gz", format=tarfile.PAX_FORMAT) as archive:
+        for name, content in sorted(files.items()):
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(content), 0o640
+            archive.addfile(entry, io.BytesIO(content))
+    return found.getvalue()
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    waiting = path.with_suffix(".part")
+    waiting.write_bytes(content)
+    waiting.replace(path)

@@ -1,0 +1,166 @@
+"""The pages of the pager: Alertmanager's webhook, incidents, runbooks, and the pages that watch it."""
+
+import html
+import re
+from collections.abc import Callable
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+from aiohttp import web
+from aiokafka.errors import KafkaError
+from msgspec import Meta, Struct
+from prometheus_client import CollectorRegistry
+
+from app.catalog import DEFAULT_DIRECTORY
+from app.core.incidents import PHASES, Incident, Kind, Notification, phases
+from app.paging.desk import Desk
+from app.web.answers import MOST_BYTES, Refused, body, guard, healthz, json_answer, metrics_page, refusals
+
+RUNBOOKS: Final = DEFAULT_DIRECTORY.parent / "docs" / "runbooks"
+_NAME: Final = re.compile(r"[A-Za-z]{1,100}\Z")
+_MOST_LISTED: Final = 1_000
+_ACTS: Final[dict[str, Kind]] = {
+    "acknowledge": "acknowledged",
+    "mitigate": "mitigated",
+    "resolve": "resolved",
+    "note": "noted",
+}
+
+
+class ActRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a person says of an incident."""
+
+    by: Annotated[str, Meta(min_length=1, max_length=100)]
+    text: Annotated[str, Meta(max_length=2_000)] = ""
+
+
+class IncidentView(Struct, frozen=True):
+    """An incident as it is shown."""
+
+    incident: Incident
+    phase: str
+    #: Phase -> seconds that it took; None while it has not ended.
+    took_seconds: dict[str, float | None]
+
+
+_NOTIFICATION: Final = msgspec.json.Decoder(Notification)
+_ACT: Final = msgspec.json.Decoder(ActRequest)
+
+
+def application(
+    desk: Desk, registry: CollectorRegistry, token: bytes | None, is_ready: Callable[[], bool]
+) -> web.Application:
+    """The pages of the pager.
+
+    Parameters
+    ----------
+    desk
+        Keeps the incidents.
+    registry
+        What `/metrics` shows.
+    token
+        What a request must carry as a bearer token (RFC 6750), if anything.
+    is_ready
+        Whether everything was read that was there at the start.
+    """
+    pages = _Pages(desk, is_ready)
+    app = web.Application(client_max_size=2 * MOST_BYTES, middlewares=[refusals, guard(token)])
+    app.add_routes(
+        [
+            web.post("/v1/alertmanager", pages.alertmanager),
+            web.get("/v1/incidents", pages.incidents),
+            web.get("/v1/incidents/{id}", pages.incident),
+            web.post("/v1/incidents/{id}/{act}", pages.act),
+            web.get("/v1/mttr", pages.mttr),
+            web.get("/runbooks/{name}", runbook),
+            web.get("/metrics", metrics_page(registry)),
+            web.get("/healthz", healthz),
+            web.get("/readyz", pages.readyz),
+        ]
+    )
+    return app
+
+
+class _Pages:
+    def __init__(self, desk: Desk, is_ready: Callable[[], bool]) -> None:
+        self._desk = desk
+        self._is_ready = is_ready
+
+    async def alertmanager(self, request: web.Request) -> web.Response:
+        self._check()
+        try:
+            notification = _NOTIFICATION.decode(await body(request))
+            told = await self._desk.told(notification)
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise Refused(HTTPStatus.BAD_REQUEST, f"no notification of version 4: {error}") from error
+        except KafkaError as error:
+            # Alertmanager tries again on 5xx.
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, f"not on record: {error}") from error
+        return json_answer({"incidents": told})
+
+    async def incidents(self, request: web.Request) -> web.Response:
+        self._check()
+        open_only = request.query.get("open") in {"1", "true"}
+        listed = [one for one in self._desk.incidents.listed() if not open_only or one.resolved_at is None]
+        return json_answer({"incidents": [_view(one) for one in listed[:_MOST_LISTED]], "of": len(listed)})
+
+    async def incident(self, request: web.Request) -> web.Response:
+        self._check()
+        self._desk.incidents.listed()
+        return json_answer(_view(self._found(request)))
+
+    async def act(self, request: web.Request) -> web.Response:
+        self._check()
+        kind = _ACTS.get(request.match_info["act"])
+        if kind is None:
+            raise Refused(HTTPStatus.NOT_FOUND, f"what can be done is {', '.join(_ACTS)}")
+        one = self._found(request)
+        try:
+            asked = _ACT.decode(await body(request))
+            done = await self._desk.act(one.incident_id, kind, asked.by, asked.text)
+        except msgspec.MsgspecError as error:
+            raise Refused(HTTPStatus.BAD_REQUEST, f'{error}; send e.g. {{"by": "jane"}}') from error
+        except KafkaError as error:
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, f"not on record: {error}") from error
+        return json_answer(_view(done or one))
+
+    async def mttr(self, request: web.Request) -> web.Response:
+        self._check()
+        found = phases(self._desk.incidents.known.values())
+        by_severity: dict[str, dict[str, Any]] = {}
+        for (severity, phase), figures in found.items():
+            by_severity.setdefault(severity, {})[phase] = figures._asdict()
+        reopened = sum(one.reopens is not None for one in self._desk.incidents.listed())
+        return json_answer({"seconds": by_severity, "reopened": reopened})
+
+    async def readyz(self, request: web.Request) -> web.Response:
+        ready = self._is_ready()
+        text = "ready" if ready else "the topics are being read"
+        return web.Response(text=f"{text}\n", status=HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE)
+
+    def _check(self) -> None:
+        if not self._is_ready():
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "the incidents are being read", {"Retry-After": "1"})
+
+    def _found(self, request: web.Request) -> Incident:
+        one = self._desk.incidents.known.get(request.match_info["id"])
+        if one is None:
+            raise Refused(HTTPStatus.NOT_FOUND, "there is no such incident; `qethics incident list` has them")
+        return one
+
+
+def _view(one: Incident) -> IncidentView:
+    return IncidentView(one, one.phase, {phase: one.took(phase) for phase in PHASES})
+
+
+async def runbook(request: web.Request) -> web.Response:
+    """The runbook of an alert, as text in a page."""
+    name = request.match_info["name"]
+    path = Path(RUNBOOKS / f"{name}.md")
+    if not _NAME.match(name) or not path.is_file():
+        raise Refused(HTTPStatus.NOT_FOUND, "there is no runbook of that name")
+    text = html.escape(path.read_text())
+    page = f"<!doctype html><meta charset=utf-8><title>{name}</title><pre style='white-space:pre-wrap'>{text}</pre>"
+    return web.Response(text=page, content_type="text/html")

@@ -1,0 +1,211 @@
+"""The pager as a process: alerts of the processor to every Alertmanager, notifications back into incidents."""
+
+import asyncio
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+from aiohttp import web
+from aiokafka import AIOKafkaProducer
+from prometheus_client import CollectorRegistry
+
+from app import kafka
+from app.catalog import load_catalog
+from app.conventions import ALERTS, DIRECTIVES, INCIDENTS, PAGER_ALERT, WATCHDOG_SILENT_ALERT
+from app.core.catalog import Alerting
+from app.core.evidence import instant
+from app.core.identity import outcome_id
+from app.core.incidents import Act, Incidents
+from app.core.outcomes import Alert
+from app.core.paging import RESEND_SECONDS, Book
+from app.directives import Directives
+from app.follow import Follow
+from app.paging import capture
+from app.paging.alertmanager import Alertmanager
+from app.paging.desk import Desk
+from app.paging.http import application
+from app.paging.metrics import PagerCollector
+from app.serving import forever, listening, own_directory, quiet_libraries, secret
+from app.settings import Settings, urls
+
+log = logging.getLogger("qethics.pager")
+
+#: The watchdog comes every minute; so long without it, the way from Prometheus to here is dead.
+_WATCHDOG_SECONDS: Final = 300.0
+_LOOK_SECONDS: Final = 1.0
+
+
+def run_pager(settings: Settings) -> None:
+    """Run one pager until it is told to stop.
+
+    Raises
+    ------
+    QethicsError
+        If it cannot begin; the error says why and what to do.
+    """
+    quiet_libraries(settings.log_level)
+    alerting = load_catalog(settings.policies).alerting
+    token = secret(settings.pager_token_file, "pager_token_file")
+    with listening(settings.pager_host, settings.pager_port, "pager_port") as listener:
+        directory = own_directory(settings.data_directory / "incidents")
+        asyncio.run(_Pager(settings, alerting, listener, token, directory).run())
+
+
+class _Pager:
+    """One pager process: what it holds, in the order it is started."""
+
+    def __init__(
+        self, settings: Settings, alerting: Alerting, listener: socket.socket, token: bytes | None, directory: Path
+    ) -> None:
+        self._settings = settings
+        self._alerting = alerting
+        self._listener = listener
+        self._token = token
+        self._directory = directory
+        self._book = Book(settings.runbooks_url)
+        self._clients: list[Alertmanager] = []
+        self._unreadable = 0
+
+    async def run(self) -> None:
+        """Start everything, wait, stop everything."""
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        settings = self._settings
+        await kafka.ensure_topics(settings)
+        async with AsyncExitStack() as stack:
+            session = await stack.enter_async_context(aiohttp.ClientSession())
+            producer = await self._client(stack, kafka.producer(settings))
+            reader = await self._client(stack, kafka.consumer(settings))
+            orders = await self._client(stack, kafka.consumer(settings))
+            directives = Directives(orders, settings.topic(DIRECTIVES), settings.partitions)
+            desk = self._desk(session, producer, directives)
+            topics = {settings.topic(ALERTS): self._alert, settings.topic(INCIDENTS): self._act(desk.incidents)}
+            follow = Follow(reader, list(topics), settings.partitions, lambda record: topics[record.topic](record))
+            generator = f"http://{settings.pager_host}:{self._listener.getsockname()[1]}/"
+            self._clients = [Alertmanager(url, session, self._book, generator) for url in urls(settings.alertmanagers)]
+            stack.push_async_callback(await self._serve(desk, follow))
+            tasks = [forever(follow.run()), forever(directives.run())]
+            # What fires is known once everything was read; sent before, a long resolved alert would ring again.
+            await asyncio.wait([asyncio.ensure_future(stop.wait()), asyncio.ensure_future(follow.read.wait())],
+                               return_when=asyncio.FIRST_COMPLETED)  # fmt: skip
+            tasks += [forever(client.run()) for client in self._clients]
+            tasks += [forever(client.run_maintenance(self._alerting.maintenance)) for client in self._clients]
+            tasks += [forever(self._own_alerts(desk)), forever(desk.run())]
+            await stop.wait()
+            for each in tasks:
+                each.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _client(self, stack: AsyncExitStack, client: Any) -> Any:
+        await kafka.connected(client, self._settings)
+        stack.push_async_callback(client.stop)
+        return client
+
+    def _desk(self, session: aiohttp.ClientSession, producer: AIOKafkaProducer, directives: Directives) -> Desk:
+        settings = self._settings
+
+        async def active(incident: Any) -> Any:
+            return directives.active()
+
+        async def firing(incident: Any) -> Any:
+            return list(self._book.firing())
+
+        async def keep(act: Act) -> None:
+            topic, key = settings.topic(INCIDENTS), act.key.encode()
+            await producer.send_and_wait(topic, msgspec.json.encode(act), key=key)
+
+        workers = urls(settings.worker_urls)
+        captured = capture.Capture(
+            self._directory,
+            {
+                "runs.json": capture.runs(settings),
+                "directives.json": active,
+                "alerts.json": firing,
+                "workers.json": capture.page_of(session, workers, "/status.json"),
+                "detectors.json": capture.page_of(session, workers, "/detectors.json"),
+                "metrics.json": capture.metrics_around(session, settings.prometheus_url.rstrip("/")),
+            },
+        )
+        return Desk(Incidents(), keep, captured)
+
+    def _alert(self, record: Any) -> None:
+        if record.value is None:
+            return
+        try:
+            changed = self._book.take(msgspec.json.decode(record.value, type=Alert))
+        except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError) as error:
+            self._unreadable += 1
+            log.error("an alert that cannot be read: %s: %r", error, record.value[:200])
+            return
+        if changed:
+            self._wake()
+
+    def _act(self, incidents: Incidents) -> Callable[[Any], None]:
+        def take(record: Any) -> None:
+            if record.value is None:
+                return
+            try:
+                incidents.take(msgspec.json.decode(record.value, type=Act))
+            except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError) as error:
+                self._unreadable += 1
+                log.error("an act that cannot be read: %s: %r", error, record.value[:200])
+
+        return take
+
+    def _wake(self) -> None:
+        for client in self._clients:
+            client.wake.set()
+
+    async def _own_alerts(self, desk: Desk) -> None:
+        """What the pager itself says: that it lives, and that Prometheus does not.
+
+        Both are leases like any other. They follow from no record and are not written to the topic: a pager that is
+        started again says them anew.
+        """
+        said = 0.0
+        while True:
+            now = time.time()
+            if now - said >= RESEND_SECONDS / 2:
+                said = now
+                self._book.take(_own(PAGER_ALERT, "none", "firing", now, "the pager reaches this Alertmanager"))
+            silent = desk.watchdog_at is not None and now - desk.watchdog_at > _WATCHDOG_SECONDS
+            text = "Prometheus' watchdog does not come through any more: its alerts do not either"
+            known = any(each.labels["alertname"] == WATCHDOG_SILENT_ALERT for each in self._book.firing())
+            if silent != known:
+                status = "firing" if silent else "resolved"
+                self._book.take(_own(WATCHDOG_SILENT_ALERT, "page", status, now, text))
+                self._wake()
+            self._book.forget(now)
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _serve(self, desk: Desk, follow: Follow) -> Callable[[], Any]:
+        registry = CollectorRegistry()
+        registry.register(PagerCollector(self._book, lambda: self._clients, desk, lambda: self._unreadable))
+        pages = application(desk, registry, self._token, follow.read.is_set)
+        runner = web.AppRunner(pages, access_log=None)
+        await runner.setup()
+        await web.SockSite(runner, self._listener).start()
+        log.info("the pager answers at http://%s:%d/", *self._listener.getsockname()[:2])
+        return runner.cleanup
+
+
+def _own(name: str, severity: str, status: str, now: float, text: str) -> Alert:
+    return Alert(
+        alert_id=outcome_id("alert", name, f"{now:.3f}"),
+        fingerprint=outcome_id("condition", name),
+        name=name,
+        severity=severity,
+        status=status,
+        at=instant(now),
+        labels={},
+        summary=text,
+        figures={},
+    )

@@ -1,0 +1,128 @@
+"""Leases: what is sent to an Alertmanager, when again, and until when."""
+
+import re
+from datetime import datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.core.evidence import instant
+from app.core.outcomes import Alert
+from app.core.paging import LEASE_SECONDS, RESEND_SECONDS, RESOLVED_SECONDS, Book, leased, posted
+
+NOW = 1_790_000_000.0
+RUNBOOKS = "http://127.0.0.1:6068/runbooks"
+
+
+def alert(status="firing", at=NOW, name="FidelityDrift", severity="ticket", **fields):
+    known = {
+        "alert_id": "a",
+        "fingerprint": name,
+        "labels": {"backend": "ibm_fez"},
+        "summary": "It drifts.",
+        "figures": {"size": -0.05},
+    }
+    return Alert(name=name, severity=severity, status=status, at=instant(at), **{**known, **fields})
+
+
+def seconds(text):
+    return datetime.fromisoformat(text).timestamp()
+
+
+@pytest.fixture
+def book():
+    return Book(RUNBOOKS)
+
+
+def send(book, sent, now):
+    """What is due, as if it was taken."""
+    due = book.due(sent, now)
+    sent |= {each.fingerprint: (each.version, now) for each in due}
+    return [posted(each, now, "http://pager") for each in due]
+
+
+def test_what_fires_is_sent_at_once_and_again_every_minute_with_a_lease_of_four(book):
+    sent = {}
+    book.take(alert())
+    (first,) = send(book, sent, NOW)
+    assert seconds(first.ends_at) - NOW == LEASE_SECONDS == 4 * RESEND_SECONDS
+    assert RESEND_SECONDS <= 60
+    assert not send(book, sent, NOW + RESEND_SECONDS - 1)
+    (again,) = send(book, sent, NOW + RESEND_SECONDS)
+    assert (again.labels, again.starts_at) == (first.labels, first.starts_at)
+    assert seconds(again.ends_at) - NOW == RESEND_SECONDS + LEASE_SECONDS
+
+
+def test_what_is_resolved_is_sent_at_once_and_for_a_quarter_of_an_hour_more(book):
+    sent = {}
+    book.take(alert())
+    send(book, sent, NOW)
+    book.take(alert("resolved", NOW + 10))
+    (over,) = send(book, sent, NOW + 11)
+    assert over.ends_at == instant(NOW + 10)
+    assert over.labels["backend"] == "ibm_fez"
+    count, now = 0, NOW + 11
+    while now < NOW + 2_000:
+        now += 1
+        book.forget(now)
+        count += len(send(book, sent, now))
+    assert count == (RESOLVED_SECONDS - 1) // RESEND_SECONDS
+    assert not list(book.firing())
+
+
+def test_a_refresh_is_the_same_alert_since_it_began(book):
+    sent = {}
+    book.take(alert())
+    send(book, sent, NOW)
+    book.take(alert(at=NOW + 60, figures={"runs": 5.0}))
+    (again,) = send(book, sent, NOW + 60)
+    assert again.starts_at == instant(NOW)
+    assert "runs 5" in again.annotations["description"]
+
+
+def test_of_a_refresh_alone_the_beginning_is_known(book):
+    """A compacted topic has the last record only."""
+    book.take(alert(at=NOW + 600, notes={"since": instant(NOW)}))
+    ((one),) = book.firing()
+    assert one.starts_at == NOW
+
+
+def test_a_new_beginning_after_the_end_is_a_new_alert(book):
+    sent = {}
+    for each in (alert(), alert("resolved", NOW + 10), alert(at=NOW + 20)):
+        book.take(each)
+    (one,) = send(book, sent, NOW + 20)
+    assert one.starts_at == instant(NOW + 20)
+
+
+def test_pages_are_sent_before_tickets(book):
+    for number in range(5):
+        book.take(alert(name=f"Ticket{number}"))
+    book.take(alert(name="Page", severity="page"))
+    assert book.due({}, NOW)[0].labels["alertname"] == "Page"
+
+
+def test_information_pages_nobody(book):
+    assert not book.take(alert(severity="info"))
+    assert not book.due({}, NOW)
+
+
+def test_an_alert_of_the_future_fires_now(book):
+    book.take(alert(at=NOW + 3_600))
+    book.take(alert("resolved", NOW + 7_200))
+    (one,) = book.due({}, NOW)
+    said = posted(one, NOW, "")
+    assert seconds(said.starts_at) <= seconds(said.ends_at) <= NOW
+
+
+text = st.text(max_size=60)
+
+
+@given(labels=st.dictionaries(text, text, max_size=5), summary=text, notes=st.dictionaries(text, text, max_size=3))
+def test_whatever_is_said_has_names_and_values_that_alertmanager_takes(labels, summary, notes):
+    made = leased(alert(labels=labels, summary=summary, notes={**notes, "since": instant(NOW)}), RUNBOOKS, 1)
+    for name, value in made.labels.items():
+        assert re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", name)
+        assert value.strip()
+    assert made.labels["alertname"] == "FidelityDrift"
