@@ -31,9 +31,11 @@ from app.policy.pack import load_policy
 from app.settings import Settings, load
 from app.stream.checkpoint import end_offset
 
+PORTS = {"worker": "WEB", "admission": "ADMISSION", "pager": "PAGER"}
+
 
 class Process:
-    """One process of the deployment: a worker, or a gate."""
+    """One process of the deployment: a worker, a gate, or a pager."""
 
     def __init__(self, cluster, command, number, environment):
         self.port = free_port()
@@ -41,7 +43,7 @@ class Process:
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("QETHICS_")},
             **cluster.settings.environment(),
-            f"QETHICS_{'WEB' if command == 'worker' else 'ADMISSION'}_PORT": str(self.port),
+            f"QETHICS_{PORTS[command]}_PORT": str(self.port),
             "PYTHONWARNINGS": "ignore",
             **environment,
         }
@@ -83,6 +85,7 @@ class Cluster:
         self.directory = directory
         self.workers: list[Process] = []
         self.gates: list[Process] = []
+        self.pagers: list[Process] = []
         self.started = 0
         policies = directory / "policies"
         shutil.copytree(DEFAULT_DIRECTORY, policies)
@@ -115,11 +118,20 @@ class Cluster:
             self.await_(lambda: gate.page("/readyz") == "ready\n", 30, "the gate ready")
         return gate
 
+    def pager(self, port=None, **environment):
+        """A pager, ready; on the port of one before it, if that is given."""
+        given = {} if port is None else {"QETHICS_PAGER_PORT": str(port)}
+        pager = Process(self, "pager", len(self.pagers) + 1, {**given, **environment})
+        pager.port = port or pager.port
+        self.pagers.append(pager)
+        self.await_(lambda: pager.page("/readyz") == "ready\n", 30, "the pager ready")
+        return pager
+
     def alive(self):
         return [worker for worker in self.workers if worker.alive]
 
     def end(self):
-        for process in (*self.workers, *self.gates):
+        for process in (*self.workers, *self.gates, *self.pagers):
             process.end()
 
     def statuses(self):
@@ -151,7 +163,8 @@ class Cluster:
 
     def logs(self):
         return {
-            worker.log.name: worker.log.read_text(errors="replace")[-600:] for worker in (*self.workers, *self.gates)
+            each.log.name: each.log.read_text(errors="replace")[-600:]
+            for each in (*self.workers, *self.gates, *self.pagers)
         }
 
     async def topics(self):
