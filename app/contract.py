@@ -17,6 +17,7 @@ from app.conventions import (
     EVIDENCE,
     INCIDENTS,
     JOBS,
+    REPLAY_REQUESTS,
     RESULTS,
     TOPIC_PREFIX,
     VIOLATIONS,
@@ -25,7 +26,7 @@ from app.core.admission import AdmissionRefusal, AdmissionRequest, AdmissionResp
 from app.core.events import AnyJobEvent, Result
 from app.core.facts import Document
 from app.core.incidents import Act
-from app.core.outcomes import Addendum, Alert, DecisionRecord, Directive, Evidence, Violation
+from app.core.outcomes import Addendum, Alert, DecisionRecord, Directive, Evidence, ReplayRequest, Violation
 
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -56,6 +57,7 @@ CHANNELS: Final[dict[str, tuple[Any, str, str, str]]] = {
         "Alerts that the processor raised; the last record of each says how it stands.",
         "send",
     ),
+    REPLAY_REQUESTS: (ReplayRequest, "run_id", "Runs that are to be made again; their results name them.", "send"),
     INCIDENTS: (Act, "incident id/act", "What happened to incidents: opened, acknowledged, ..., resolved.", "send"),
 }
 

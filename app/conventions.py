@@ -17,6 +17,7 @@ EVIDENCE: Final = "evidence"
 ALERTS: Final = "alerts"
 DIRECTIVES: Final = "directives"
 INCIDENTS: Final = "incidents"
+REPLAY_REQUESTS: Final = "replay-requests"
 DEAD_LETTER: Final = "dead-letter"
 
 #: Topics that carry the partition count of the whole deployment. Inputs and what is derived from them share one
@@ -35,6 +36,7 @@ TOPICS: Final = (
     ALERTS,
     DIRECTIVES,
     INCIDENTS,
+    REPLAY_REQUESTS,
     DEAD_LETTER,
 )
 
@@ -64,6 +66,7 @@ GRAVE_ALERTS: Final = {"fidelity": FIDELITY_COLLAPSE_ALERT, "queue_seconds": QUE
 CANARY_ALERT: Final = "CanaryVerdict"
 SPEND_BURN_ALERT: Final = "SpendBurnRate"
 BUDGET_ALERT: Final = "HourlyBudgetSpent"
+REPLAY_ALERT: Final = "ReplayDivergence"
 VIOLATION_ALERT: Final = "PolicyViolation"
 UNAUTHORIZED_ALERT: Final = "UnauthorizedRouting"
 DISABLE_ROUTING: Final = "disable_routing"

@@ -34,7 +34,7 @@ from app.policy.pack import load_pack
 from app.policy.watch import Source, Watch
 from app.serving import forever, listening, own_directory, quiet_libraries
 from app.settings import Settings
-from app.sinks import alerts, dead_letter, decisions, directives, evidence, gaps, samples, violations
+from app.sinks import alerts, dead_letter, decisions, directives, evidence, gaps, replay_requests, samples, violations
 from app.sinks.metrics import StageCollector
 from app.sinks.policy_metrics import PolicyCollector
 from app.sinks.topic import BATCH_BYTES, Publisher
@@ -64,6 +64,7 @@ SINKS: Final = (
     alerts.SINK,
     directives.SINK,
     gaps.SINK,
+    replay_requests.SINK,
 )
 
 

@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 from app.core.events import Tier
 from app.core.evidence import Requirements
 from app.core.fidelity import Ideal
+from app.core.reproducibility import Replays
 from detectors import Baseline
 
 #: The label value of everything the catalog does not name, so that no producer can grow a metric.
@@ -26,6 +27,8 @@ class Workload(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     #: The lowest tier that a run of it may declare.
     tier: Tier
     purposes: tuple[str, ...]
+    #: Whether the task has one right answer, so that a replay must give it again.
+    deterministic: bool = False
     #: Whether somebody waits for its answer.
     synchronous: bool = False
     #: The least explanation score, in [0, 1], that counts as explained.
@@ -105,6 +108,7 @@ class Alerting(Struct, frozen=True, forbid_unknown_fields=True):
     #: A condition that nothing is heard of for so long has ended.
     quiet_seconds: Annotated[float, Meta(ge=1, le=86_400)]
     spend: SpendWatch
+    replays: Replays
     maintenance: tuple[Maintenance, ...] = ()
 
 

@@ -6,6 +6,7 @@ from msgspec import Raw, Struct, field
 
 from app.core.decode import Reason
 from app.core.records import Record
+from app.core.reproducibility import Counted
 
 #: The release of a canary that does not say which it is.
 CANARY: Final = "canary"
@@ -192,6 +193,22 @@ class Broken(Struct, frozen=True, gc=False, array_like=True):
     reason: str
 
 
+class ReplayRequest(Struct, frozen=True, gc=False, kw_only=True):
+    """A run that is to be made again, and by what rule it was chosen."""
+
+    request_id: str
+    run_id: str
+    workload: str | None
+    tier: str | None
+    circuit_digest: str | None
+    seed: int | None
+    shots: int | None
+    backend: str | None
+    at: str
+    #: The seed and the share it was chosen by: `app.core.reproducibility.Replays.chosen`.
+    chosen_by: str
+
+
 class Directive(Struct, frozen=True, gc=False, kw_only=True):
     """What a scheduler must do now, until it expires."""
 
@@ -236,6 +253,8 @@ class Pack(Struct, array_like=True):
     unauthorized: list[Unauthorized] = field(default_factory=list)
     #: How a run ended is judged at a tick, and with which log that comes is not fixed; so these are known again by id.
     broken: list[Broken] = field(default_factory=list)
+    #: Counts of runs that may be replayed, and of replays.
+    counted: list[Counted] = field(default_factory=list)
 
 
 class Outcomes(Struct):
@@ -247,6 +266,7 @@ class Outcomes(Struct):
     evidence: list[Evidence | Addendum] = field(default_factory=list)
     alerts: list[Alert] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
+    replay_requests: list[ReplayRequest] = field(default_factory=list)
     #: Orders, and orders that hold no more, as they came.
     directives: list[Directive | Lifted] = field(default_factory=list)
     #: target partition of `samples` -> its pack.

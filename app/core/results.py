@@ -11,6 +11,7 @@ from app.core.fidelity import Ideal
 from app.core.outcomes import CANARY, Observation
 from app.core.output import Output
 from app.core.remembered import Remembered
+from app.core.reproducibility import Counted
 from app.core.run import Origin, Results, Run
 from app.core.shared import Shared
 
@@ -56,6 +57,7 @@ class Observer:
     def __init__(self, catalog: Catalog, output: Output) -> None:
         self._catalog = catalog
         self._output = output
+        self._replays = catalog.alerting.replays
         self._keys = Remembered(self._key, _REMEMBERED)
 
     def observe(self, event: events.Result, at: float, offset: int) -> Observation:
@@ -85,7 +87,19 @@ class Observer:
             None if value is None or event.canary else packed(event.counts),
         )
         self._output.observe(self._keys[event.workload, event.backend], observation)
+        self._count(event, at, offset)
         return observation
+
+    def _count(self, event: events.Result, at: float, offset: int) -> None:
+        """Hand on the counts of what is a replay, or may be replayed, to where the two meet."""
+        original = event.replay_of
+        if original is None and not self._replays.chosen(event.run_id, self._replays.most):
+            return
+        outcomes = packed(event.counts)
+        if outcomes is not None:
+            workload = self._catalog.workload(event.workload)
+            counted = Counted(offset, at, event.run_id, workload, original, outcomes)
+            self._output.pack(original or event.run_id).counted.append(counted)
 
     def _key(self, named: tuple[str, str | None]) -> str:
         workload, backend = named

@@ -22,11 +22,11 @@ from app.core.clock import Clock
 from app.core.decode import MAX_AHEAD_SECONDS, Reason, Rejection, decode_job, decode_result, trace_id
 from app.core.evidence import BITS, mask
 from app.core.forgotten import Forgotten
-from app.core.identity import fingerprint8, outcome_id, packed_digest
+from app.core.identity import fingerprint8, outcome_id, packed_digest, unpacked_digest
 from app.core.in_force import InForce
 from app.core.in_force import State as PolicyState
 from app.core.judge import JUDGED, Judge
-from app.core.outcomes import Addendum, Outcomes
+from app.core.outcomes import Addendum, Outcomes, ReplayRequest
 from app.core.output import Output
 from app.core.policy import Policies, Policy, PolicyError
 from app.core.records import Batch, Control, Record, control
@@ -419,9 +419,33 @@ class RunStage:
             if record.fields[name] is None:
                 self.counters["missing", name] += 1
         self._output.outcomes.evidence.append(record)
+        self._ask_for_replay(run_id, run)
         del self.runs[run_id]
         self.closed[run_id] = Closed(
             self.time, run.seen, run.declared, run.derived, run.judged, run.violated, run.ruled
+        )
+
+    def _ask_for_replay(self, run_id: str, run: Run) -> None:
+        """Ask that a run be made again, if it was chosen; a replay is not."""
+        rules, declared = self._catalog.alerting.replays, run.declared
+        if declared is None or run.results is None or (run.own is not None and run.own.replay_of is not None):
+            return
+        share = rules.shares.get(declared.tier or "", 0.0)
+        if not rules.chosen(run_id, share):
+            return
+        self._output.outcomes.replay_requests.append(
+            ReplayRequest(
+                request_id=outcome_id("replay", run_id),
+                run_id=run_id,
+                workload=declared.workload,
+                tier=declared.tier,
+                circuit_digest=unpacked_digest(declared.circuit_digest),
+                seed=run.own.seed if run.own is not None else None,
+                shots=declared.shots,
+                backend=run.results.origin.backend,
+                at=evidence.instant(self.clocks[JOBS].at),
+                chosen_by=f"seed {rules.seed}, {share:g} of tier {declared.tier}",
+            )
         )
 
     def finish(self) -> Outcomes:

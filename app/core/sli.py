@@ -23,13 +23,7 @@ class Sli(NamedTuple):
 
 SLIS: Final = (
     Sli("M1", "provenance_completeness", ("tier",), "closed runs with every field their tier requires"),
-    Sli(
-        "M2",
-        "reproducibility",
-        ("workload",),
-        "replays statistically equivalent to the original",
-        "no source yet: replays are not compared by this version",
-    ),
+    Sli("M2", "reproducibility", ("workload",), "replays statistically equivalent to the original"),
     Sli("M3", "explainability_coverage", ("tier",), "decisions explained well enough for their workload"),
     Sli("M4", "fidelity_variance", ("workload", "backend"), "windows whose fidelity varies no more than the limit"),
     Sli("M5", "policy_conformance", (), "evaluated runs without a violation"),
@@ -112,6 +106,7 @@ COUNTERS: Final = (
     CounterMetric("late_spend", "late_spend", (), "charges for an hour that can change no more"),
     CounterMetric("observed", "observations", ("signal",), "observations taken in by the stream stage"),
     CounterMetric("drift", "drift_alerts", ("signal",), "drift alerts raised"),
+    CounterMetric("replay", "replays", ("answer",), "replays compared: matched, not_matched or underpowered"),
     CounterMetric("lost", "events_lost", (), "sequence numbers that never arrived: gaps by producer"),
     CounterMetric("recovered", "events_recovered", (), "sequence numbers that arrived after being declared lost"),
     CounterMetric("unwatched", "events_unwatched", (), "events of producers beyond those watched for gaps"),

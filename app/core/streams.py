@@ -7,7 +7,7 @@ source was cut into batches. As in the run stage, time comes from heartbeats in 
 
 from bisect import bisect_left
 from math import sqrt
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 from msgspec import Struct, field
@@ -20,6 +20,7 @@ from app.conventions import (
     FALLBACK_CLASSICAL,
     GRAVE_ALERTS,
     PROVENANCE_GAP_ALERT,
+    REPLAY_ALERT,
     ROLLBACK_CANARY,
     SAMPLES,
     UNAUTHORIZED_ALERT,
@@ -41,6 +42,7 @@ from app.core.orders import fallback, stream_target
 from app.core.outcomes import Alert, Broken, Gap, Lifted, Observation, Outcomes, Pack, Spending, Unauthorized
 from app.core.output import Output
 from app.core.records import Batch, Record, control
+from app.core.reproducibility import Counted, Waiting, compare
 from app.core.results import stream_key
 from app.core.runs import read_state
 from app.core.sequences import Producer
@@ -132,6 +134,8 @@ class _State(Struct):
     routings: Conditions
     gaps: Conditions
     violations: Conditions
+    divergences: Conditions
+    waiting: Waiting
     marks: list[bytes]
     spent: Spent
     burn: Burn
@@ -225,6 +229,8 @@ class StreamStage:
         self.routings = Conditions(UNAUTHORIZED_ALERT)
         self.gaps = Conditions(PROVENANCE_GAP_ALERT, "lost")
         self.violations = Conditions(VIOLATION_ALERT)
+        self.divergences = Conditions(REPLAY_ALERT)
+        self._waiting = Waiting()
         #: The last violations taken in: a restarted run stage says some of them again.
         self._marks: dict[bytes, None] = {}
         self.spent = Spent()
@@ -282,15 +288,15 @@ class StreamStage:
         if pack.next <= applied + 1:
             return
         for key, observations in pack.observations.items():
-            fresh = [observation for observation in observations if observation.offset > applied]
+            fresh = _after(applied, observations)
             if fresh:
                 self._observe(key, source, fresh)
-        for spending in pack.spending:
-            if spending.offset > applied:
-                self._spend(spending)
-        for routing in pack.unauthorized:
-            if routing.offset > applied:
-                self._unauthorized(routing, source)
+        for spending in _after(applied, pack.spending):
+            self._spend(spending)
+        for routing in _after(applied, pack.unauthorized):
+            self._unauthorized(routing, source)
+        for counted in _after(applied, pack.counted):
+            self._count(counted)
         self._follow(pack)
         self._applied[source] = pack.next - 1
 
@@ -311,6 +317,38 @@ class StreamStage:
             alert, order = said
             self._output.outcomes.alerts.append(alert)
             self._output.outcomes.directives += [order] if order is not None else []
+
+    def _count(self, counted: Counted) -> None:
+        """Compare a replay with its original once both are there (M2)."""
+        rules = self._catalog.alerting.replays
+        pair = self._waiting.take(counted, rules.kept)
+        if pair is None:
+            return
+        original, replay = pair
+        known = self._catalog.workloads.get(counted.workload)
+        deterministic = known is not None and known.deterministic
+        found = compare(original.outcomes, replay.outcomes, rules, deterministic=deterministic)
+        self.counters["replay", found.answer] += 1
+        if found.answer == "underpowered":
+            return
+        self.counters.judge("M2", found.answer == "matched", counted.workload)
+        if found.answer == "matched":
+            return
+        alert = self.divergences.take(
+            self.divergences.place(counted.workload),
+            {"workload": counted.workload},
+            f"replays of {counted.workload} do not match the runs that they repeat",
+            severity="ticket",
+            position=(original.run_id, replay.run_id),
+            at=counted.at,
+            watched=self.clock.watched,
+            run_ids=(original.run_id, replay.run_id),
+            notes={
+                "last": f"total variation distance {found.distance:.4f} where chance makes {found.floor:.4f}, "
+                f"p = {found.p_value:.2g}",
+            },
+        )
+        self._output.outcomes.alerts += [alert] if alert is not None else []
 
     def _broken(self, broken: Broken) -> None:
         """A rule that was broken: one alert a rule, however many runs broke it."""
@@ -633,7 +671,7 @@ class StreamStage:
         for endpoint, alert in self.routings.quiet(now, self.clock.at, quiet):
             outcomes.alerts.append(alert)
             outcomes.directives += lifted(endpoint)
-        for conditions in (self.gaps, self.violations):
+        for conditions in (self.gaps, self.violations, self.divergences):
             outcomes.alerts += [alert for _, alert in conditions.quiet(now, self.clock.at, quiet)]
 
     def _watch_spending(self, now: float) -> None:
@@ -683,6 +721,8 @@ class StreamStage:
                 self.routings,
                 self.gaps,
                 self.violations,
+                self.divergences,
+                self._waiting,
                 list(self._marks),
                 self.spent,
                 self.burn,
@@ -702,6 +742,7 @@ class StreamStage:
         state = read_state(snapshot, _State, VERSION)
         self.clock, self.streams, self.producers = state.clock, state.streams, state.producers
         self.routings, self.gaps, self.violations = state.routings, state.gaps, state.violations
+        self.divergences, self._waiting = state.divergences, state.waiting
         self._marks = dict.fromkeys(state.marks)
         self.spent, self.burn = state.spent, state.burn
         self._applied = {(topic, partition): offset for topic, partition, offset in state.applied}
@@ -713,3 +754,11 @@ class StreamStage:
         self.sums = state.sums
         self._ended = self.drift.restore(state.drift)
         self._compared = {key for key, stream in self.streams.items() if stream.canaries}
+
+
+P = TypeVar("P", Observation, Spending, Unauthorized, Counted)
+
+
+def _after(offset: int, items: list[P]) -> list[P]:
+    """What came after an offset."""
+    return [item for item in items if item.offset > offset]

@@ -24,6 +24,7 @@ from app.core.budget import HOUR_SECONDS
 from app.core.catalog import RUNTIMES, TIERS, UNKNOWN, Catalog
 from app.core.decode import Reason
 from app.core.policy import Rule
+from app.core.reproducibility import ANSWERS
 from app.core.runs import RunStage
 from app.core.sli import COUNTERS, SLIS, Counters, Key
 from app.core.streams import HISTOGRAMS, SIGNALS, StreamStage
@@ -49,6 +50,8 @@ def known_keys(catalog: Catalog, rules: Iterable[Rule]) -> dict[str, set[Key]]:
         "late": {("jobs",), ("results",)},
         "rejected": {(reason.value,) for reason in Reason},
         "closed": {("complete",), ("incomplete",), ("abandoned",)},
+        "M2": {(workload,) for workload in catalog.workloads},
+        "replay": {(answer,) for answer in ANSWERS},
         "ended": {(state,) for state in ledger.TERMINAL},
         "directive": {(name, act) for name in DIRECTIVE_KINDS for act in ("issued", "lifted")},
         "recalibrated": {(backend,) for backend in catalog.backends},
@@ -75,7 +78,7 @@ def known_keys(catalog: Catalog, rules: Iterable[Rule]) -> dict[str, set[Key]]:
 #: Counters that are kept by the stream stage; all others are the run stage's.
 _STREAM_COUNTERS: Final = frozenset(
     {"observed", "drift", "drift_resolved", "rebaselined", "refused", "lost", "recovered", "unwatched", "late_spend"}
-    | {"M4", "M10", "canary", "directive", "recalibrated"}
+    | {"M2", "M4", "M10", "canary", "directive", "recalibrated", "replay"}
 )
 
 

@@ -8,7 +8,7 @@ from records import Log, Record, lifecycle, result
 
 from app.conventions import JOBS, RESULTS
 from app.core.decode import Reason
-from app.core.outcomes import Alert, DeadLetter, Directive, Gap, Outcomes
+from app.core.outcomes import Alert, DeadLetter, Directive, Gap, Outcomes, ReplayRequest
 from app.core.runs import RunStage
 from app.main import SINKS
 from app.sinks.topic import Publisher
@@ -41,6 +41,12 @@ def outcomes(catalog, policy):
     found.directives.append(
         Directive(directive_id="1", directive="d", target="t", reason="r", issued_at="i", expires_at="e")
     )
+    found.replay_requests.append(
+        ReplayRequest(
+            request_id="1", run_id="r", workload="w", tier="high", circuit_digest=None, seed=1, shots=1, backend="b",
+            at="t", chosen_by="seed",
+        )
+    )  # fmt: skip
     return found
 
 
@@ -54,6 +60,7 @@ def counts(outcomes):
         "alerts": len(outcomes.alerts),
         "jobs": len(outcomes.gaps),
         "directives": len(outcomes.directives),
+        "replay-requests": len(outcomes.replay_requests),
     }
 
 
