@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     _load_options(demo)
 
+    _gamedays(commands)
     _processes(commands)
     _benches(commands)
     _detection(commands)
@@ -73,6 +74,16 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--bootstrap", help="Kafka brokers, host:port")
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
+
+
+def _gamedays(commands: Any) -> None:
+    day = _command(commands, "gameday", _gameday, "play failures over steady traffic, and score who is told")
+    day.add_argument("failures", nargs="+", metavar="F1..F6|all", help="what is played, in this order")
+    day.add_argument("--rate", type=_positive, default=500.0, help="events a second (default 500)")
+    day.add_argument("--seed", type=int, default=1, help="of everything random (default 1)")
+    day.add_argument("--steady", type=_positive, default=600.0, help="seconds before anything is played (default 600)")
+    day.add_argument("--spacing", type=_positive, default=100.0, help="seconds from one to the next (default 100)")
+    day.add_argument("--json", action="store_true", help="print one JSON object on standard output")
 
 
 def _processes(commands: Any) -> None:
@@ -238,6 +249,27 @@ def _admission(options: argparse.Namespace) -> int:
 
     run_admission(load(bootstrap=options.bootstrap, admission_port=options.admission_port))
     return 0
+
+
+def _gameday(options: argparse.Namespace) -> int:
+    from app.gameday import run as gameday
+    from simulators.scenarios import FAILURES
+
+    names = list(FAILURES) if options.failures == ["all"] else options.failures
+    for name in names:
+        if name not in FAILURES:
+            raise SettingError(f"there is no failure {name!r}", f"choose of {', '.join(FAILURES)}, or all")
+    report = gameday.run(
+        names,
+        rate=options.rate,
+        seed=options.seed,
+        steady_seconds=options.steady,
+        spacing_seconds=options.spacing,
+        say=_progress,
+    )
+    _progress("")
+    print(json.dumps(report, allow_nan=False) if options.json else gameday.table(report))
+    return 0 if gameday.good(report) else EXIT_FAILED
 
 
 def _pager(options: argparse.Namespace) -> int:

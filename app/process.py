@@ -24,14 +24,16 @@ class ServiceProcess:
     log
         The file its output is appended to.
     command
-        `worker` or `admission`.
+        `worker`, `admission` or `pager`.
     """
 
     def __init__(self, settings: Settings, log: Path, command: str = "worker") -> None:
         self._command = command
-        worker = settings.web_host, settings.web_port
-        gate = settings.admission_host, settings.admission_port
-        self._host, self._port = worker if command == "worker" else gate
+        self._host, self._port = {
+            "worker": (settings.web_host, settings.web_port),
+            "admission": (settings.admission_host, settings.admission_port),
+            "pager": (settings.pager_host, settings.pager_port),
+        }[command]
         self._log = log
         # Settings of our own surroundings are not its settings.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}

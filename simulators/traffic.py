@@ -133,6 +133,8 @@ class Traffic:
     def __init__(self, scenario: Scenario, *, seed: int, start: float, rate: float, results_per_run: int = 1) -> None:
         self.truth = Truth()
         self._scenario = scenario
+        #: When what is played now began, in seconds from the start.
+        self._since = 0.0
         self._seed = seed
         self._start = start
         self._results_per_run = results_per_run
@@ -147,6 +149,42 @@ class Traffic:
         self._templates = {job.workload: _submission(job) for job in JOBS}
         self._sequence: dict[str, int] = {}
         self._made = 0
+        self._replays = 0
+
+    def play(self, scenario: Scenario) -> float:
+        """Go on with another scenario; returns when its first run begins, in seconds since the epoch."""
+        self._scenario, self._since = scenario, self._made / self._runs_per_second
+        return self._start + self._since
+
+    def replay(self, run_id: str, workload: str, backend: str, *, at: float) -> list[Message]:
+        """A run made again, as the processor asked for: its result, with what it repeats.
+
+        Parameters
+        ----------
+        run_id, workload, backend
+            The original's.
+        at
+            When, in seconds since the epoch.
+        """
+        job = next((each for each in JOBS if each.workload == workload), None)
+        if job is None or backend not in self._calibrations or backend not in {each.backend for each in DEVICES}:
+            return []
+        grid = self._grids[job.circuit, backend]
+        shares = grid.at(1.0)
+        if self._scenario.replays_diverge:
+            shares = shares[::-1]
+        (text,) = _counts(self._rng.multinomial(SHOTS, shares, size=1), grid.qubits)
+        self._replays += 1
+        number = f"{self._seed}-again-{self._replays}"
+        calibration = self._calibrations[backend]
+        value = (
+            f'{{"run_id":"run-{number}","event_id":"result-{number}","at":"{instant(at)}","producer":"replayer",'
+            f'"seq":{self._next("replayer")},"workload":"{workload}","provider":"ibm","backend":"{backend}",'
+            f'"sdk":"qiskit","shots":{SHOTS},"counts":{text},"ideal_id":"{job.circuit}",'
+            f'"calibration_id":"{calibration.id}","calibrated_at":"{instant(at - at % 86_400)}",'
+            f'"replay_of":"{run_id}"}}'
+        )
+        return [Message(at, "results", f"run-{number}".encode(), value.encode())]
 
     def runs(self, count: int) -> list[Message]:
         """The records of `count` whole runs, in the order of their time."""
@@ -188,7 +226,7 @@ class Traffic:
 
     def _sample(self, jobs: list[int], devices: list[int]) -> list[str]:
         """Measured counts of every result of a block, as JSON, in the order of the runs."""
-        seconds = self._made / self._runs_per_second
+        seconds = self._made / self._runs_per_second - self._since
         texts = [""] * (len(jobs) * self._results_per_run)
         for job_index, job in enumerate(JOBS):
             for device_index, device in enumerate(DEVICES):
@@ -238,6 +276,8 @@ class Traffic:
         truth.incomplete_runs += incomplete or (job.tier == "high" and not explained)
 
         def job_event(offset: float, kind: str, producer: str, rest: str = "") -> None:
+            if self._is_lost(producer):
+                return
             made.append(
                 Message(
                     at + offset,
@@ -270,7 +310,8 @@ class Traffic:
         for index, counts in enumerate(outcomes):
             self._result(made, job, device, at + 0.2 + index * 0.01, (run_id, f"{number}-{index}"), counts, draw)
         done = 0.3 + len(outcomes) * 0.01
-        job_event(done, "completed", runtime)
+        timed_out = shares.timed_out_shares.get(backend, 0.0)
+        job_event(done, "timed_out" if timed_out and self._rng.random() < timed_out else "completed", runtime)
         explanation = (
             f'{{"method":"shap","digest":"{self._digests[job.workload]}",'
             f'"score":{job.score + (1 - job.score) * draw[6]:.4f}}}'
@@ -285,7 +326,7 @@ class Traffic:
             f',"decision_ref":"ref-{number}","outcome":"{"approve" if draw[7] < 0.7 else "decline"}",'
             f'"explanation":{explanation},"acted_on":true',
         )
-        microdollars = 10_000 + int(draw[4] * 5_000)
+        microdollars = int((10_000 + int(draw[4] * 5_000)) * shares.cost_factor)
         job_event(done + 0.04, "cost", "billing", f',"amount_usd":{microdollars / 1e6:.6f},"units":"seconds"')
         center = truth.microdollars
         center[job.cost_center] = center.get(job.cost_center, 0) + microdollars
@@ -305,6 +346,7 @@ class Traffic:
         draw: list[float],
     ) -> None:
         run_id, number = ids
+        waited = draw[4] * 20 * self._scenario.queue_factors.get(device.backend, 1.0)
         calibration = self._calibrations[device.backend]
         producer = f"runtime-{device.backend}"
         made.append(
@@ -317,10 +359,18 @@ class Traffic:
                 f'"backend":"{device.backend}","sdk":"qiskit","shots":{SHOTS},"counts":{counts},'
                 f'"ideal_id":"{job.circuit}","calibration_id":"{calibration.id}",'
                 f'"calibrated_at":"{instant(at - at % 86_400)}","seed":{self._made},'
-                f'"queue_seconds":{draw[4] * 20:.3f},"execution_seconds":{1 + draw[5]:.3f}}}'.encode(),
+                f'"queue_seconds":{waited:.3f},"execution_seconds":{1 + draw[5]:.3f}}}'.encode(),
             )
         )
         self.truth.results += 1
+
+    def _is_lost(self, producer: str) -> bool:
+        """Whether an event is lost on its way; its number is not used again."""
+        share = self._scenario.lost_shares.get(producer, 0.0)
+        if not share or self._rng.random() >= share:
+            return False
+        self._next(producer)
+        return True
 
     def _next(self, producer: str) -> int:
         number = self._sequence.get(producer, 0)

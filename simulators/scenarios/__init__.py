@@ -2,11 +2,39 @@
 
 from typing import Final
 
-from simulators.scenarios import fidelity_drift, steady, unauthorized_routing
-from simulators.scenarios.scenario import Scenario
+from simulators.scenarios import (
+    cost_runaway,
+    fidelity_collapse,
+    fidelity_drift,
+    healthy,
+    latency_pileup,
+    misrouting,
+    provenance_gap,
+    replay_corruption,
+    steady,
+    unauthorized_routing,
+)
+from simulators.scenarios.scenario import Scenario, Seen
 
 SCENARIOS: Final[dict[str, Scenario]] = {
-    scenario.name: scenario for scenario in (steady.SCENARIO, fidelity_drift.SCENARIO, unauthorized_routing.SCENARIO)
+    module.SCENARIO.name: module.SCENARIO
+    for module in (
+        steady,
+        healthy,
+        fidelity_drift,
+        unauthorized_routing,
+        provenance_gap,
+        fidelity_collapse,
+        misrouting,
+        cost_runaway,
+        latency_pileup,
+        replay_corruption,
+    )
 }
 
-__all__ = ["SCENARIOS", "Scenario"]
+#: The contract's failure modes, F1 to F6, over healthy traffic.
+FAILURES: Final[dict[str, Scenario]] = {
+    scenario.seen.failure: scenario for scenario in SCENARIOS.values() if scenario.seen is not None
+}
+
+__all__ = ["FAILURES", "SCENARIOS", "Scenario", "Seen"]

@@ -22,6 +22,7 @@ from app.conventions import ALERTS, INCIDENTS, JOBS, RESULTS
 from app.core.evidence import instant
 from app.core.outcomes import Alert
 from app.gameday.servers import alertmanager
+from app.paging.http import RUNBOOKS
 from simulators.traffic import Message
 
 pytestmark = [pytest.mark.once, pytest.mark.broker]
@@ -323,5 +324,8 @@ def test_the_pager_s_pages_refuse_what_they_cannot_take(setting):
         with pytest.raises(urllib.error.HTTPError) as caught:
             urllib.request.urlopen(request, timeout=10)
         assert caught.value.code == status
+    for path in RUNBOOKS.glob("*.md"):
+        assert f"# {path.stem}" in setting.pager.page(f"/runbooks/{path.stem}")
+    assert setting.pager.page("/runbooks/Nothing") is None
     assert setting.pager.page("/runbooks/../settings") is None
     assert setting.pager.page("/healthz") == "ok\n"

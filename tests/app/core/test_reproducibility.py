@@ -55,7 +55,7 @@ def test_a_device_that_changes_from_job_to_job_is_allowed_for():
 def test_the_distance_that_matters_is_found_as_often_as_the_power_says():
     rng = np.random.default_rng(3)
     moved = SHARES.copy()
-    # The hardest difference at a distance of 0.1: in proportion to the pooled shares, up in one half and down in the other.
+    # The hardest difference at a distance of 0.1: in proportion to the pooled shares, up here and down there.
     moved[[0, 4]] -= [0.0889, 0.0111]
     moved[[1, 2, 3]] += np.array([0.3, 0.15, 0.1]) / 0.55 * 0.1
     found = [
@@ -76,7 +76,7 @@ def test_too_few_shots_are_underpowered_and_not_matched_by_default():
 
 
 def test_numbers_worked_out_by_hand():
-    """x = (60, 40), y = (40, 60): X^2 = 100 (0.2^2 / 0.5) 2 / 2 = 8, one degree of freedom, p = 0.00468; distance 0.2."""
+    """x = (60, 40), y = (40, 60): X^2 = 2 (0.2^2 / 0.5) / (2 / 100) = 8, one degree of freedom, p = 0.00468."""
     found = compare(counts([60, 40]), counts([40, 60]), rules(), deterministic=False)
     assert found.distance == pytest.approx(0.2)
     assert found.p_value == pytest.approx(0.004678, abs=1e-5)

@@ -1,0 +1,298 @@
+"""`qethics gameday`: every failure mode over steady traffic, beside the real Prometheus and Alertmanager, with a score.
+
+Broker, worker, pager, Prometheus and Alertmanager run as they are shipped; what is changed is where they listen. Time
+is from the first bad event to the alert in Alertmanager's own API.
+"""
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from app import kafka
+from app.broker import embedded_broker, free_port
+from app.conventions import DIRECTIVES, REPLAY_REQUESTS
+from app.core.outcomes import Directive, ReplayRequest
+from app.errors import EnvironmentFault
+from app.follow import Follow
+from app.gameday.servers import alertmanager, prometheus
+from app.gameday.watch import Sighting, Watcher
+from app.process import ServiceProcess
+from app.settings import Settings, load
+from simulators.scenarios import FAILURES, SCENARIOS, Scenario, Seen
+from simulators.traffic import Message, Traffic
+
+Say = Callable[[str], None]
+
+_READY_SECONDS: Final = 60.0
+#: What detectors and burn rates learn from before anything is played.
+WARM_UP_SECONDS: Final = 150.0
+#: Between two failures: the next is not taken for the one before.
+SPACING_SECONDS: Final = 100.0
+#: After the last: conditions end after five quiet minutes, rules look back over some more.
+RECOVERY_SECONDS: Final = 600.0
+#: Replays come so long after they were asked for.
+_REPLAY_SECONDS: Final = 0.5
+_SLICE_SECONDS: Final = 0.05
+#: What it takes to solve the physics, before the first run can begin.
+_SOLVING_SECONDS: Final = 5.0
+
+
+def run(
+    names: Sequence[str], *, rate: float, seed: int, steady_seconds: float, spacing_seconds: float, say: Say
+) -> dict[str, Any]:
+    """Play failures and return the scoreboard.
+
+    Parameters
+    ----------
+    names
+        F1 to F6, in the order they are played.
+    rate
+        Events a second.
+    seed
+        Of everything random.
+    steady_seconds
+        For so long nothing is played at first, and nobody must be told anything.
+    spacing_seconds
+        Between the beginnings of two failures.
+    say
+        Shows progress.
+
+    Raises
+    ------
+    QethicsError
+        If something that it needs is not there or does not run.
+    """
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="qethics-gameday-")))
+        bootstrap = stack.enter_context(embedded_broker())
+        ports = {"web_port": free_port(), "pager_port": free_port()}
+        watcher_port = free_port()
+        pager_url = f"http://127.0.0.1:{ports['pager_port']}"
+        hook = f"- url: {pager_url}/v1/alertmanager\n        send_resolved: true\n      "
+        hook += f"- url: http://127.0.0.1:{watcher_port}/"
+        told = alertmanager(directory, {"- url: http://127.0.0.1:6068/v1/alertmanager": hook})
+        rules = prometheus(
+            directory,
+            {
+                "127.0.0.1:6066": f"127.0.0.1:{ports['web_port']}",
+                "127.0.0.1:6068": f"127.0.0.1:{ports['pager_port']}",
+                "127.0.0.1:9093": told.url.removeprefix("http://"),
+            },
+        )
+        settings = load(
+            {},
+            bootstrap=bootstrap,
+            session_timeout_seconds=6.0,
+            data_directory=directory,
+            alertmanagers=told.url,
+            prometheus_url=rules.url,
+            worker_urls=f"http://127.0.0.1:{ports['web_port']}",
+            runbooks_url=f"{pager_url}/runbooks",
+            **ports,
+        )
+        for server in (told, rules):
+            stack.callback(server.stop)
+            server.start()
+        processes = [ServiceProcess(settings, directory / f"{name}.log", name) for name in ("worker", "pager")]
+        for process in processes:
+            stack.callback(process.stop)
+        for process in processes:
+            _await_ready(process)
+        say("broker, worker, pager, Prometheus and Alertmanager run")
+        watcher = Watcher(told.url)
+        watcher.port = watcher_port
+        day = _Day(
+            settings, watcher, processes, Traffic(SCENARIOS["healthy"], seed=seed, start=time.time(), rate=rate), say
+        )
+        return asyncio.run(day.run([FAILURES[name] for name in names], steady_seconds, spacing_seconds))
+
+
+def _await_ready(process: ServiceProcess) -> None:
+    deadline = time.monotonic() + _READY_SECONDS
+    while time.monotonic() < deadline:
+        process.check()
+        if process.get("/readyz") is not None:
+            return
+        time.sleep(0.1)
+    raise EnvironmentFault(f"not ready within {_READY_SECONDS:.0f} s", "try again on a quieter machine")
+
+
+class _Day:
+    """One game day."""
+
+    def __init__(
+        self, settings: Settings, watcher: Watcher, processes: Sequence[ServiceProcess], traffic: Traffic, say: Say
+    ) -> None:
+        self._settings = settings
+        self._watcher = watcher
+        self._processes = processes
+        self._traffic = traffic
+        self._say = say
+        self._replays: list[tuple[float, ReplayRequest]] = []
+        self._orders: list[tuple[float, Directive]] = []
+        self._sent = 0
+        self._first_bad_replay: float | None = None
+
+    async def run(self, failures: Sequence[Scenario], steady_seconds: float, spacing_seconds: float) -> dict[str, Any]:
+        settings = self._settings
+        producer = await kafka.connected(kafka.producer(settings, linger_ms=5), settings)
+        reader = await kafka.connected(kafka.consumer(settings), settings)
+        topics = {settings.topic(REPLAY_REQUESTS): self._asked, settings.topic(DIRECTIVES): self._ordered}
+        follow = Follow(reader, list(topics), settings.partitions, lambda record: topics[record.topic](record))
+        runner = await self._watcher.serve()
+        tasks = [asyncio.ensure_future(work) for work in (self._watcher.run(), follow.run(), self._publish(producer))]
+        try:
+            began = time.time()
+            await self._wait("learning", WARM_UP_SECONDS)
+            await self._wait("steady", max(0.0, steady_seconds - WARM_UP_SECONDS))
+            steady = self._watcher.since(began, time.time())
+            played = []
+            for failure in failures:
+                played.append(await self._play(failure, spacing_seconds))
+            await self._recover()
+            return self._scoreboard(played, steady, time.time() - began)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await runner.cleanup()
+            await reader.stop()
+            await producer.stop()
+
+    # -- traffic -----------------------------------------------------------------------------------------------------
+
+    async def _publish(self, producer: Any) -> None:
+        """Publish what traffic there is, each record at its time, and the replays that were asked for."""
+        topic = self._settings.topic
+        for message in self._messages():
+            while message.at > time.time():
+                await asyncio.sleep(_SLICE_SECONDS)
+            await producer.send(topic(message.topic), message.value, key=message.key)
+            self._sent += 1
+
+    def _messages(self) -> Iterator[Message]:
+        for message in self._traffic.for_seconds(1e9):
+            while self._replays and self._replays[0][0] <= message.at:
+                at, request = self._replays.pop(0)
+                yield from self._traffic.replay(
+                    request.run_id, request.workload or "", request.backend or "", at=max(at, message.at - 1)
+                )
+            yield message
+
+    def _asked(self, record: Any) -> None:
+        if record.value is not None:
+            request = msgspec.json.decode(record.value, type=ReplayRequest)
+            self._replays.append((time.time() + _REPLAY_SECONDS, request))
+
+    def _ordered(self, record: Any) -> None:
+        if record.value is not None:
+            self._orders.append((time.time(), msgspec.json.decode(record.value, type=Directive)))
+
+    # -- the course of the day ---------------------------------------------------------------------------------------
+
+    async def _play(self, failure: Scenario, spacing_seconds: float) -> tuple[Seen, float, float]:
+        """Let a failure happen for its time; what it is, its first bad event, and when the next may begin."""
+        seen = failure.seen
+        assert seen is not None  # noqa: S101 - `FAILURES` has no others
+        began = self._traffic.play(failure)
+        await self._wait(f"{seen.failure}: {failure.text}", seen.lasts_seconds)
+        self._traffic.play(SCENARIOS["healthy"])
+        await self._wait(f"{seen.failure}: over, watching", spacing_seconds - seen.lasts_seconds)
+        return seen, began, time.time()
+
+    async def _recover(self) -> None:
+        deadline = time.monotonic() + RECOVERY_SECONDS
+        while time.monotonic() < deadline and self._watcher.now():
+            names = sorted({each.name for each in self._watcher.now()})
+            await self._wait(f"recovering: {', '.join(names)}", 1.0)
+
+    async def _wait(self, what: str, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            for process in self._processes:
+                process.check()
+            names = sorted({each.name for each in self._watcher.now() if each.active})
+            self._say(f"{what} ({left:.0f} s), {self._sent} events, alerts: {', '.join(names) or 'none'}")
+            await asyncio.sleep(min(1.0, left))
+
+    # -- the scoreboard ----------------------------------------------------------------------------------------------
+
+    def _scoreboard(
+        self, played: Sequence[tuple[Seen, float, float]], steady: Sequence[Sighting], seconds: float
+    ) -> dict[str, Any]:
+        still = {(each.name, each.labels) for each in self._watcher.now()}
+        return {
+            "scenarios": [self._score(seen, began, until, still) for seen, began, until in played],
+            "steady_alerts": len(steady),
+            "steady": [_named(each) for each in steady],
+            "events": self._sent,
+            "seconds": round(seconds, 1),
+        }
+
+    def _score(self, seen: Seen, began: float, until: float, still: set[Any]) -> dict[str, Any]:
+        sighted = self._watcher.since(began, until)
+        of_it = sorted((each for each in sighted if each.name == seen.alert), key=lambda each: each.first_at)
+        rightly = {seen.alert, *seen.also}
+        false = [each for each in sighted if each.name not in rightly and each.active]
+        # The severity that the contract asks for must be there; a worse one beside it may.
+        fitting = [each for each in of_it if each.severity == seen.severity]
+        orders = [order for at, order in self._orders if began <= at < until and order.directive == seen.directive]
+        follows = [each for each in sighted if each.name in rightly]
+        return {
+            "id": seen.failure,
+            "alert": seen.alert,
+            "detected": bool(fitting),
+            "seconds": round(fitting[0].first_at - began, 2) if fitting else None,
+            "within": bool(fitting) and fitting[0].first_at - began <= seen.within_seconds,
+            "within_seconds": seen.within_seconds,
+            "severity": sorted({each.severity for each in of_it}),
+            "severity_ok": bool(fitting),
+            "directive": seen.directive,
+            "directive_ok": seen.directive is None or bool(orders),
+            "resolved": bool(follows) and not any((each.name, each.labels) in still for each in follows),
+            "false_alerts": len(false),
+            "false": [_named(each) for each in false],
+            "alerts": sorted({each.name for each in sighted}),
+            "page_groups": len(self._watcher.groups(began, until, "page")),
+        }
+
+
+def _named(each: Sighting) -> dict[str, Any]:
+    return {"alert": each.name, "severity": each.severity, "labels": dict(each.labels), "at": each.first_at}
+
+
+def good(report: dict[str, Any]) -> bool:
+    """Whether everything was seen in time, nothing else was, and all of it ended."""
+    wanted = ("detected", "within", "severity_ok", "directive_ok", "resolved")
+    return not report["steady_alerts"] and all(
+        all(row[name] for name in wanted) and not row["false_alerts"] for row in report["scenarios"]
+    )
+
+
+def table(report: dict[str, Any]) -> str:
+    """The scoreboard for people."""
+    marks = {True: "yes", False: "NO"}
+    columns = ("", "alert", "seen", "seconds", "of", "severity", "directive", "ended", "false")
+    rows = [
+        (
+            row["id"],
+            row["alert"],
+            marks[row["detected"]],
+            "-" if row["seconds"] is None else f"{row['seconds']:.1f}",
+            f"{row['within_seconds']:.0f}",
+            marks[row["severity_ok"]],
+            marks[row["directive_ok"]],
+            marks[row["resolved"]],
+            str(row["false_alerts"]),
+        )
+        for row in report["scenarios"]
+    ]
+    widths = (3, 20, 5, 8, 5, 9, 10, 6, 6)
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (columns, *rows)]
+    return "\n".join([*lines, f"alerts in steady traffic: {report['steady_alerts']}; {report['events']:,} events"])

@@ -1,0 +1,62 @@
+"""Every alert has a runbook, and every command in a runbook exists."""
+
+import re
+import shlex
+
+import pytest
+import yaml
+from command import qethics
+
+from app import conventions
+from app.catalog import DEFAULT_DIRECTORY
+from app.conventions import DRIFT_ALERTS, GRAVE_ALERTS
+from app.paging.http import RUNBOOKS
+
+RULES = DEFAULT_DIRECTORY.parent / "deploy" / "prometheus" / "rules"
+BOOKS = sorted(RUNBOOKS.glob("*.md"))
+
+
+def alerts():
+    """Every alert that there is: of the processor, of the pager, of Prometheus."""
+    found = {value for name, value in vars(conventions).items() if name.endswith("_ALERT")}
+    found |= {*DRIFT_ALERTS.values(), *GRAVE_ALERTS.values()}
+    for path in RULES.rglob("*.yaml"):
+        for group in yaml.safe_load(path.read_text())["groups"]:
+            found |= {rule["alert"] for rule in group["rules"] if "alert" in rule}
+    return found
+
+
+def commands():
+    """What stands in the code blocks of all runbooks, without what a person fills in."""
+    found = set()
+    for path in BOOKS:
+        for block in re.findall(r"```\n(.*?)```", path.read_text(), re.DOTALL):
+            found |= set(block.strip().splitlines())
+    return sorted(found)
+
+
+def test_there_is_a_runbook_for_each_alert_and_none_for_another():
+    assert {path.stem for path in BOOKS} == alerts()
+
+
+@pytest.mark.parametrize("path", BOOKS, ids=lambda path: path.stem)
+def test_a_runbook_says_what_to_look_at_what_to_do_and_when_it_is_over(path):
+    text = path.read_text()
+    assert text.startswith(f"# {path.stem}\n\nSeverity: ")
+    for part in ("## Look\n", "## Do\n", "## When it is over\n"):
+        assert len(text.split(part)[1].strip()) > 5
+
+
+@pytest.mark.parametrize("command", commands())
+def test_a_command_of_a_runbook_exists_with_its_options(command):
+    name, *arguments = shlex.split(command)
+    assert name == "qethics"
+    words = []
+    for argument in arguments:
+        if argument.startswith("-") or argument.isupper():
+            break
+        words.append(argument)
+    done = qethics(*words, "--help")
+    assert done.returncode == 0, done.stderr
+    for option in (argument for argument in arguments if argument.startswith("--")):
+        assert option in done.stdout, option
