@@ -16,13 +16,16 @@ import msgspec
 
 from app import kafka
 from app.broker import embedded_broker, free_port
+from app.catalog import DEFAULT_DIRECTORY
 from app.conventions import DIRECTIVES, REPLAY_REQUESTS
 from app.core.outcomes import Directive, ReplayRequest
 from app.errors import EnvironmentFault
 from app.follow import Follow
+from app.gameday.history import backfill
 from app.gameday.servers import alertmanager, prometheus
 from app.gameday.watch import Sighting, Watcher
 from app.process import ServiceProcess
+from app.rules import files
 from app.settings import Settings, load
 from simulators.scenarios import FAILURES, SCENARIOS, Scenario, Seen
 from simulators.traffic import Message, Traffic
@@ -39,6 +42,7 @@ RECOVERY_SECONDS: Final = 600.0
 #: Replays come so long after they were asked for.
 _REPLAY_SECONDS: Final = 0.5
 _SLICE_SECONDS: Final = 0.05
+_EVENTS_OF_A_RUN: Final = 9
 #: What it takes to solve the physics, before the first run can begin.
 _SOLVING_SECONDS: Final = 5.0
 
@@ -85,6 +89,9 @@ def run(
                 "127.0.0.1:9093": told.url.removeprefix("http://"),
             },
         )
+        say("three healthy days are put into Prometheus")
+        runs_per_second = rate / _EVENTS_OF_A_RUN
+        backfill(files.load(DEFAULT_DIRECTORY / "slos.yaml"), runs_per_second, time.time(), directory / "tsdb")
         settings = load(
             {},
             bootstrap=bootstrap,

@@ -116,6 +116,7 @@ def setting(bootstrap, tmp_path):
                 yield one
             finally:
                 one.cluster.end()
+                one.server.stop()
                 server.stop()
 
 

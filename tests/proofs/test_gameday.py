@@ -1,0 +1,34 @@
+"""Game days: every failure of the contract is seen in time through the real Alertmanager, and nothing else is."""
+
+import json
+import os
+
+import pytest
+from command import qethics
+
+pytestmark = pytest.mark.once
+
+FULL = os.environ.get("PROVE", "full") == "full"
+#: Twice in a row in full, with ten minutes of steady traffic; once and shorter otherwise.
+DAYS = [("1", "600", "100"), ("2", "600", "100")] if FULL else [("1", "160", "50")]
+
+
+@pytest.mark.parametrize(("seed", "steady", "spacing"), DAYS)
+def test_every_failure_is_seen_in_time_and_nothing_else(seed, steady, spacing):
+    arguments = ("all", "--seed", seed, "--steady", steady, "--spacing", spacing, "--json")
+    done = qethics("gameday", *arguments, timeout=3_600)
+    report = json.loads(done.stdout)
+    print(json.dumps(report, indent=1))  # noqa: T201 - the scoreboard belongs into the log
+    assert report["steady_alerts"] == 0, report["steady"]
+    rows = {row["id"]: row for row in report["scenarios"]}
+    assert list(rows) == ["F1", "F2", "F3", "F4", "F5", "F6"]
+    for name, row in rows.items():
+        assert row["detected"], name
+        assert row["within"], (name, row["seconds"])
+        assert row["severity_ok"], (name, row["severity"])
+        assert row["directive_ok"], name
+        assert row["resolved"], name
+        assert row["false_alerts"] == 0, (name, row["false"])
+    # A fifth of all runs went where they may not go: one page.
+    assert rows["F3"]["page_groups"] == 1
+    assert done.returncode == 0
