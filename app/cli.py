@@ -255,7 +255,7 @@ def _gameday(options: argparse.Namespace) -> int:
     from app.gameday import run as gameday
     from simulators.scenarios import FAILURES
 
-    names = list(FAILURES) if options.failures == ["all"] else options.failures
+    names = gameday.ALL if options.failures == ["all"] else options.failures
     for name in names:
         if name not in FAILURES:
             raise SettingError(f"there is no failure {name!r}", f"choose of {', '.join(FAILURES)}, or all")

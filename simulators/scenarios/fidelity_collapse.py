@@ -25,7 +25,15 @@ SCENARIO: Final = Scenario(
         severity="page",
         within_seconds=60,
         directive="fallback_classical",
-        also=("FidelityDrift", "ErrorRateDrift", "DistributionDrift", "FidelityVarianceBudgetBurn"),
+        # Runs of the bad device are replayed when it is well again, and do not match.
+        also=(
+            "FidelityDrift",
+            "ErrorRateDrift",
+            "DistributionDrift",
+            "FidelityVarianceBudgetBurn",
+            "ReplayDivergence",
+            "ReproducibilityBudgetBurn",
+        ),
     ),
     **{**HEALTHY, "error_scale": error_scale},
 )

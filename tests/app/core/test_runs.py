@@ -8,6 +8,7 @@ from records import Log, event, lifecycle, result, stamp
 
 from app.conventions import ADMISSIONS, GAP_HEADER, JOBS, POLICY_HEADER, REBASELINE_HEADER, RESULTS
 from app.core import runs
+from app.core.identity import fingerprint8
 from app.core.outcomes import Evidence
 from app.core.policy import Policy
 from app.core.results import stream_key
@@ -566,3 +567,11 @@ def test_a_snapshot_of_another_version_is_refused(catalog, policy, monkeypatch):
     monkeypatch.undo()
     with pytest.raises(ValueError, match="version 99"):
         stage.restore(newer)
+
+
+def test_rules_that_a_run_breaks_are_handed_on_with_the_mark_of_their_violation(bench):
+    found = bench.jobs(*lifecycle("run-bad", routed={"endpoint": "nowhere"}))
+    broken = [each for pack in found.packs.values() for each in pack.broken]
+    assert {each.rule for each in broken} == {violation.rule for violation in found.violations}
+    assert {each.id for each in broken} == {fingerprint8(violation.violation_id) for violation in found.violations}
+    assert {each.run_id for each in broken} == {"run-bad"}

@@ -67,9 +67,10 @@ def page(catalog, policy):
     runs = EVENTS // 6
     for partition in range(partitions):
         stage: RunStage = units["runs", partition].stage
-        for first in range(partition * runs // partitions, (partition + 1) * runs // partitions, 250):
+        last = (partition + 1) * runs // partitions
+        for first in range(partition * runs // partitions, last, 250):
             sent = {JOBS: [], RESULTS: []}
-            for number in range(first, first + 250):
+            for number in range(first, min(first + 250, last)):
                 for topic, value in storm(number):
                     sent[topic].append(json.dumps(value).encode())
             for topic, values in sent.items():
