@@ -86,7 +86,8 @@ class Observer:
             (event.release or CANARY) if event.canary else None,
             None if value is None or event.canary else packed(event.counts),
         )
-        self._output.observe(self._keys[event.workload, event.backend], observation)
+        if event.replay_of is None:  # a replay that is wrong says nothing of what is in production
+            self._output.observe(self._keys[event.workload, event.backend], observation)
         self._count(event, at, offset)
         return observation
 

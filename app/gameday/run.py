@@ -45,6 +45,9 @@ RECOVERY_SECONDS: Final = 600.0
 _REPLAY_SECONDS: Final = 0.5
 _SLICE_SECONDS: Final = 0.05
 _EVENTS_OF_A_RUN: Final = 9
+#: What follows from a failure comes within this time: runs that lack something close after a minute, rules look back
+#: over one or two more.
+_FOLLOWS_SECONDS: Final = 240.0
 #: What it takes to solve the physics, before the first run can begin.
 _SOLVING_SECONDS: Final = 5.0
 
@@ -238,20 +241,21 @@ class _Day:
     ) -> dict[str, Any]:
         still = {(each.name, each.labels) for each in self._watcher.now()}
         return {
-            "scenarios": sorted(
-                (self._score(seen, began, until, still) for seen, began, until in played), key=lambda row: row["id"]
-            ),
+            "scenarios": sorted((self._score(each, played, still) for each in played), key=lambda row: row["id"]),
             "steady_alerts": len(steady),
             "steady": [_named(each) for each in steady],
             "events": self._sent,
             "seconds": round(seconds, 1),
         }
 
-    def _score(self, seen: Seen, began: float, until: float, still: set[Any]) -> dict[str, Any]:
+    def _score(
+        self, one: tuple[Seen, float, float], played: Sequence[tuple[Seen, float, float]], still: set[Any]
+    ) -> dict[str, Any]:
+        seen, began, until = one
         sighted = self._watcher.since(began, until)
         of_it = sorted((each for each in sighted if each.name == seen.alert), key=lambda each: each.first_at)
         rightly = {seen.alert, *seen.also}
-        false = [each for each in sighted if each.name not in rightly and each.active]
+        false = [each for each in sighted if each.active and not _explained(each, played)]
         # The severity that the contract asks for must be there; a worse one beside it may.
         fitting = [each for each in of_it if each.severity == seen.severity]
         orders = [order for at, order in self._orders if began <= at < until and order.directive == seen.directive]
@@ -273,6 +277,14 @@ class _Day:
             "alerts": sorted({each.name for each in sighted}),
             "page_groups": len(self._watcher.groups(began, until, "page")),
         }
+
+
+def _explained(each: Sighting, played: Sequence[tuple[Seen, float, float]]) -> bool:
+    """Whether an alert follows from a failure that began shortly before it."""
+    return any(
+        each.name in {seen.alert, *seen.also} and 0 <= each.first_at - began <= _FOLLOWS_SECONDS
+        for seen, began, _ in played
+    )
 
 
 def _named(each: Sighting) -> dict[str, Any]:

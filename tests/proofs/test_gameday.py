@@ -10,7 +10,7 @@ pytestmark = pytest.mark.once
 
 FULL = os.environ.get("PROVE", "full") == "full"
 #: Twice in a row in full, with ten minutes of steady traffic; once and shorter otherwise.
-DAYS = [("1", "600", "100"), ("2", "600", "100")] if FULL else [("1", "160", "50")]
+DAYS = [("1", "600", "100"), ("2", "600", "100")] if FULL else [("1", "160", "60")]
 
 
 @pytest.mark.parametrize(("seed", "steady", "spacing"), DAYS)

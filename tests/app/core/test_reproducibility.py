@@ -157,7 +157,9 @@ def test_a_run_that_is_chosen_is_asked_to_be_made_again_and_its_counts_are_kept(
     for topic in RunStage.topics:
         stage.apply(log.heartbeat(topic, Log.START + 1))
     stage.apply(log.batch(JOBS, lifecycle("run-1")))
-    packs = stage.apply(log.batch(RESULTS, [result("run-1"), result("run-2", replay_of="run-1")])).packs.values()
+    packs = list(stage.apply(log.batch(RESULTS, [result("run-1"), result("run-2", replay_of="run-1")])).packs.values())
+    observed = [each.run_id for pack in packs for found in pack.observations.values() for each in found]
+    assert observed == ["run-1"], "a replay says nothing of what is in production"
     counted = [each for pack in packs for each in pack.counted]
     assert [(each.run_id, each.replay_of) for each in counted] == [("run-1", None), ("run-2", "run-1")]
     requests = []
