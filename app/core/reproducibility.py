@@ -125,7 +125,7 @@ def compare(original: bytes, replay: bytes, rules: Replays, *, deterministic: bo
     deterministic
         Whether the task has one answer: then the outcomes must be equal, whatever the number of shots.
     """
-    one, other = unpacked(original), unpacked(replay)
+    one, other = ({name: count for name, count in unpacked(each).items() if count} for each in (original, replay))
     names = sorted({*one, *other})
     x = np.array([one.get(name, 0) for name in names], dtype=float)
     y = np.array([other.get(name, 0) for name in names], dtype=float)
@@ -137,13 +137,13 @@ def compare(original: bytes, replay: bytes, rules: Replays, *, deterministic: bo
         equal = set(one) == set(other)
         return Compared("matched" if equal else "not_matched", distance, 0.0, float(equal), 1.0)
     noise = (1 + (n - 1) * rules.overdispersion) / n + (1 + (m - 1) * rules.overdispersion) / m
-    x, y = _pooled(x, y)
+    x, y, hidden = _pooled(x, y)
     share = (x + y) / (n + m)
     floor = float(np.sqrt(share * (1 - share) * noise).sum() * sqrt(2 / pi) / 2)
     degrees = len(share) - 1
-    if not degrees:
-        # Every shot of both fell into one cell: they agree as far as can be seen.
-        return Compared("matched", distance, floor, 1.0, 1.0)
+    if not degrees or hidden >= rules.distance:
+        # What is in one cell agrees as far as can be seen: fully, if it is one outcome; what is rare, not at all.
+        return Compared("matched" if len(names) == 1 else "underpowered", distance, floor, 1.0, float(len(names) == 1))
     statistic = float(((x / n - y / m) ** 2 / share).sum() / noise)
     p_value = float(stats.chi2.sf(statistic, degrees))
     limit = float(stats.chi2.isf(rules.alpha, degrees))
@@ -153,12 +153,12 @@ def compare(original: bytes, replay: bytes, rules: Replays, *, deterministic: bo
     return Compared("matched" if power >= _LEAST_POWER else "underpowered", distance, floor, p_value, power)
 
 
-def _pooled(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Counts with the rare outcomes in one cell."""
+def _pooled(x: Floats, y: Floats) -> tuple[Floats, Floats, float]:
+    """Counts with the rare outcomes in one cell, and the share that is in it: differences within it are not seen."""
     n, m = x.sum(), y.sum()
     expected = (x + y) / (n + m) * min(n, m)
     rare = expected < _LEAST_EXPECTED
-    if not rare.any():
-        return x, y
+    if rare.sum() < 2:
+        return x, y, 0.0
     cells = [np.append(each[~rare], each[rare].sum()) for each in (x, y)]
-    return cells[0], cells[1]
+    return cells[0], cells[1], float((x + y)[rare].sum() / (n + m))

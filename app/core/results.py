@@ -100,7 +100,8 @@ class Observer:
         if outcomes is not None:
             workload = self._catalog.workload(event.workload)
             counted = Counted(offset, at, event.run_id, workload, original, outcomes)
-            self._output.pack(original or event.run_id).counted.append(counted)
+            # By workload, as the alert is: one partition sees all of its replays.
+            self._output.pack(f"replays of {workload}").counted.append(counted)
 
     def _key(self, named: tuple[str, str | None]) -> str:
         workload, backend = named

@@ -5,16 +5,17 @@ an hour that comes at once is no run of a minute. The rate is that of the last m
 cost center, so a constant lag delays an alert by the lag and changes no rate. A correction changes the bin it is of.
 
 The baseline is what the same cost center spent in the hour before that minute, without what paged. A rate pages when
-it is at least `factor` times the baseline *and* beyond five standard deviations of a minute's total, where that total
-is taken for a compound Poisson sum: its variance is the expected sum of squared charges (Feller, An Introduction to
-Probability Theory and Its Applications II, 2nd ed., VI.4).
+it is at least `factor` times the baseline *and* chance makes as much of the baseline less than three times in ten
+million. The total of a minute is a compound Poisson sum; it is taken for a Poisson number of charges of one size that
+has the same mean and variance, sum x^2 / sum x, whose tail is known exactly. A few large charges an hour are no peak.
 """
 
 from collections.abc import Iterator, Mapping
-from math import inf, sqrt
+from math import ceil
 from typing import Final, NamedTuple
 
 from msgspec import Struct, field, structs
+from scipy import stats
 
 from app.conventions import FREEZE_OFFLOAD, SPEND_BURN_ALERT
 from app.core.budget import HOUR_SECONDS
@@ -25,7 +26,8 @@ from app.core.identity import outcome_id
 from app.core.outcomes import Alert, Directive, Lifted, Spending
 
 BIN_SECONDS: Final = 10
-_DEVIATIONS: Final = 5.0
+#: What chance makes less often than five standard deviations of a normal variable is no chance.
+_CHANCE: Final = 2.9e-7
 _ORDER_SECONDS: Final = 3_600.0
 #: A charge dated further ahead of the log's clock than this is not of now.
 _AHEAD_SECONDS: Final = 60.0
@@ -37,7 +39,8 @@ class Bin(Struct, array_like=True):
     """What was charged in ten seconds; corrections included."""
 
     microdollars: int = 0
-    squares: int = 0
+    #: Sum of squared charges, in dollars squared; a correction takes its own back.
+    squares: float = 0.0
     #: Whether it was part of a rate that paged: it is no baseline then.
     hot: bool = False
 
@@ -55,12 +58,12 @@ class Center(Struct, array_like=True):
 
 
 class Rate(NamedTuple):
-    """A burn rate and its baseline, both in dollars an hour, and by how many standard deviations it is above."""
+    """A burn rate and its baseline, both in dollars an hour, and the chance of as much at the baseline."""
 
     usd_per_hour: float
     #: None while there is too little to tell.
     baseline_usd_per_hour: float | None
-    deviations: float = 0.0
+    chance: float = 1.0
 
 
 class Burn(Struct, array_like=True):
@@ -71,16 +74,20 @@ class Burn(Struct, array_like=True):
 
     def take(self, spending: Spending, now: float, spend: SpendWatch) -> None:
         """Take in a charge, or a correction of one, heard of at `now` (seconds since the epoch)."""
+        if spending.at > now + _AHEAD_SECONDS:
+            return  # not yet: the hours' budgets have it
         place, kept = int(spending.at // BIN_SECONDS), _bins(spend.window_seconds + spend.baseline_seconds)
         one = self.centers.get(spending.cost_center)
-        if one is None:
+        if one is None or place - one.newest > kept:
+            # Of a stretch in which nothing was billed nobody knows what was usual.
             lag = max(0.0, now - spending.at)
             one = self.centers[spending.cost_center] = Center(first=place, newest=place, lag_seconds=lag)
-        if place <= one.newest - kept or spending.at > now + _AHEAD_SECONDS:
-            return  # too old, or not yet: the hours' budgets have it
+        if place <= one.newest - kept:
+            return  # too old
         found = one.bins.setdefault(place, Bin())
+        usd = spending.microdollars / 1e6
         found.microdollars += spending.microdollars
-        found.squares += spending.microdollars**2
+        found.squares = max(0.0, found.squares + (usd * usd if usd > 0 else -usd * usd))
         one.fresh = True
         one.lag_seconds += _LAG_WEIGHT * (max(0.0, now - spending.at) - one.lag_seconds)
         if place > one.newest:
@@ -102,7 +109,7 @@ class Burn(Struct, array_like=True):
             if base is None:
                 if center in self.conditions.standing:  # of what was before it, nothing is left to compare with
                     yield self._accepted(center, one, now)
-            elif rate.usd_per_hour >= alerting.spend.factor * base and rate.deviations >= _DEVIATIONS:
+            elif rate.usd_per_hour >= alerting.spend.factor * base and rate.chance < _CHANCE:
                 yield from self._hot(center, one, rate, now, watched, alerting.spend)
         for center, alert in self.conditions.quiet(watched, now, alerting.quiet_seconds):
             yield alert, Lifted(FREEZE_OFFLOAD, center)
@@ -161,10 +168,20 @@ class Burn(Struct, array_like=True):
         base = max(mean, spend.floor_share * budget_usd / HOUR_SECONDS)
         if base <= 0:
             return Rate(usd_per_hour, None)
-        spread = sqrt(sum(found.squares for found in cool) / 1e12 / seconds * spend.window_seconds)
-        # With nothing spent before, whatever exceeds the least baseline is beyond doubt.
-        deviations = (burnt - base * spend.window_seconds) / spread if spread else inf
-        return Rate(usd_per_hour, base * HOUR_SECONDS, deviations)
+        recent = [found for place, found in one.bins.items() if place > edge]
+        total = sum(max(found.microdollars, 0) for found in (*cool, *recent)) / 1e6
+        squares = sum(found.squares for found in (*cool, *recent))
+        if total <= 0 or squares <= 0:
+            return Rate(usd_per_hour, base * HOUR_SECONDS)
+        size = squares / total
+        expected = base * spend.window_seconds / size
+        chance = float(stats.poisson.sf(ceil(burnt / size) - 1, expected))
+        return Rate(usd_per_hour, base * HOUR_SECONDS, chance)
+
+    def is_silent(self, center: str, now: float, spend: SpendWatch) -> bool:
+        """Whether nothing was billed for so long that the last rate says nothing of now."""
+        one = self.centers[center]
+        return now - one.newest * BIN_SECONDS > spend.window_seconds + 3 * one.lag_seconds + BIN_SECONDS
 
 
 def budget_ends_at(spent_usd: float, budget_usd: float, usd_per_hour: float, now: float) -> float | None:

@@ -615,6 +615,8 @@ class StreamStage:
     def budget_ends_at(self, center: str) -> float | None:
         """When the budget of this hour will be spent, seconds since the epoch; None if it lasts or there is none."""
         hour, limit = int(self.now // HOUR_SECONDS), self._catalog.budgets.get(center, 0.0)
+        if self.burn.is_silent(center, self.now, self._catalog.alerting.spend):
+            return None
         rate = self.burn.rate(center, self._catalog.alerting.spend, limit).usd_per_hour
         ends = budget_ends_at(self.spent_usd(center, hour), limit, rate, self.now)
         return ends if limit and ends is not None and ends < (hour + 1) * HOUR_SECONDS else None
@@ -644,6 +646,11 @@ class StreamStage:
     def now(self) -> float:
         """What its log has reached, seconds since the epoch; 0 before the first heartbeat."""
         return self.clock.at
+
+    @property
+    def replays_waiting(self) -> int:
+        """Runs that were chosen and whose replay has not come."""
+        return len(self._waiting.originals)
 
     # -- time --------------------------------------------------------------------------------------------------------
 

@@ -4,11 +4,17 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from typing import Final
+
+from aiokafka.errors import KafkaError
 
 from app.conventions import WATCHDOG_ALERT
 from app.core.evidence import instant
 from app.core.incidents import Act, Incident, Incidents, Kind, Notification
 from app.paging.capture import Captured
+
+#: After a bundle that could not be written, the next is begun so much later.
+_AGAIN_SECONDS: Final = 5.0
 
 log = logging.getLogger("qethics.pager")
 
@@ -74,22 +80,26 @@ class Desk:
                 continue
             try:
                 found = await self._capture(incident)
-            except OSError as error:
+                await self._record(_captured(incident, found))
+            except (OSError, KafkaError) as error:
+                # Without a broker the pager goes on: what fires is sent all the same.
                 self.captures_failed += 1
                 log.error("the evidence of incident %s was not written: %s", incident.incident_id, error)
-                continue
-            missing = f"; missing: {', '.join(found.missing)}" if found.missing else ""
-            await self._record(
-                Act(
-                    incident_id=incident.incident_id,
-                    act="captured",
-                    at=instant(time.time()),
-                    by="pager",
-                    text=f"{found.path.name}{missing}",
-                    digest=f"sha256:{found.digest}",
-                )
-            )
+                self._waiting.put_nowait(incident.incident_id)
+                await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _record(self, act: Act) -> None:
         await self._keep(act)
         self.incidents.take(act)
+
+
+def _captured(incident: Incident, found: Captured) -> Act:
+    missing = f"; missing: {', '.join(found.missing)}" if found.missing else ""
+    return Act(
+        incident_id=incident.incident_id,
+        act="captured",
+        at=instant(time.time()),
+        by="pager",
+        text=f"{found.path.name}{missing}",
+        digest=f"sha256:{found.digest}",
+    )

@@ -96,6 +96,7 @@ class _Pager:
             # What fires is known once everything was read; sent before, a long resolved alert would ring again.
             await asyncio.wait([asyncio.ensure_future(stop.wait()), asyncio.ensure_future(follow.read.wait())],
                                return_when=asyncio.FIRST_COMPLETED)  # fmt: skip
+            desk.watchdog_at = desk.watchdog_at or time.time()  # Prometheus may have been dead before us
             tasks += [forever(client.run()) for client in self._clients]
             tasks += [forever(client.run_maintenance(self._alerting.maintenance)) for client in self._clients]
             tasks += [forever(self._own_alerts(desk)), forever(desk.run())]

@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 from app.conventions import DIRECTIVE_KINDS, METRIC_PREFIX
 from app.core import ledger
 from app.core.budget import HOUR_SECONDS
-from app.core.catalog import RUNTIMES, TIERS, UNKNOWN, Catalog
+from app.core.catalog import OTHER, RUNTIMES, TIERS, UNKNOWN, Catalog
 from app.core.decode import Reason
 from app.core.policy import Rule
 from app.core.reproducibility import ANSWERS
@@ -43,14 +43,14 @@ def known_keys(catalog: Catalog, rules: Iterable[Rule]) -> dict[str, set[Key]]:
         "M1": tiers,
         "M3": tiers,
         "M5": {()},
-        "M6": {(provider,) for provider in catalog.providers},
+        "M6": {(provider,) for provider in (*catalog.providers, OTHER, UNKNOWN)},
         "M10": {(signal,) for signal in catalog.watches},
         "applied": {("jobs",), ("results",)},
         "duplicate": {("jobs",), ("results",)},
         "late": {("jobs",), ("results",)},
         "rejected": {(reason.value,) for reason in Reason},
         "closed": {("complete",), ("incomplete",), ("abandoned",)},
-        "M2": {(workload,) for workload in catalog.workloads},
+        "M2": {(workload,) for workload in (*catalog.workloads, OTHER)},
         "replay": {(answer,) for answer in ANSWERS},
         "ended": {(state,) for state in ledger.TERMINAL},
         "directive": {(name, act) for name in DIRECTIVE_KINDS for act in ("issued", "lifted")},
@@ -136,7 +136,7 @@ class StageCollector(Collector):
             )
         yield from self._states(counted)
         yield from self._spending([stage for _, stage in counted if isinstance(stage, StreamStage)])
-        yield from self._histograms([stage for _, stage in counted if isinstance(stage, StreamStage)])
+        yield from self._histograms([(number, stage) for number, stage in counted if isinstance(stage, StreamStage)])
         yield from self._own()
         behind = GaugeMetricFamily(
             METRIC_PREFIX + "catching_up_units",
@@ -178,6 +178,9 @@ class StageCollector(Collector):
             "M4: fidelity variance of the last window over the baseline's",
             labels=["workload", "backend"],
         )
+        waiting = GaugeMetricFamily(
+            METRIC_PREFIX + "replays_waiting", "chosen runs without their replay", labels=["partition"]
+        )
         for partition, stage in counted:
             if isinstance(stage, RunStage):
                 for state, count in stage.open_by_state().items():
@@ -185,12 +188,13 @@ class StageCollector(Collector):
                 if stage.now:
                     clock.add_metric([partition], max(0.0, time.time() - stage.now))
                 continue
+            waiting.add_metric([partition], stage.replays_waiting)
             for stream in stage.streams.values():
                 if stream.total.n:
                     fidelity.add_metric([stream.workload, stream.backend], stream.total.mean)
                 if stream.ratio is not None:
                     variance.add_metric([stream.workload, stream.backend], stream.ratio.ratio)
-        yield from (open_runs, clock, fidelity, variance)
+        yield from (open_runs, clock, fidelity, variance, waiting)
 
     def _spending(self, stages: list[StreamStage]) -> Iterator[Metric]:
         catalog, of_center, of_hours = self._catalog, ["cost_center"], ["cost_center", "runtime"]
@@ -213,7 +217,8 @@ class StageCollector(Collector):
             for center, burn in stage.burn.centers.items():
                 limit = catalog.budgets.get(center, 0.0)
                 found = stage.burn.rate(center, catalog.alerting.spend, limit)
-                rate.add_metric([center], found.usd_per_hour)
+                is_silent = stage.burn.is_silent(center, stage.now, catalog.alerting.spend)
+                rate.add_metric([center], 0.0 if is_silent else found.usd_per_hour)
                 if found.baseline_usd_per_hour is not None:
                     usual.add_metric([center], found.baseline_usd_per_hour)
                 spent.add_metric([center], stage.spent_usd(center, int(stage.now // HOUR_SECONDS)))
@@ -226,17 +231,14 @@ class StageCollector(Collector):
         yield from (hours, over, rate, usual, budget, spent, ends, lag)
 
     @staticmethod
-    def _histograms(stages: list[StreamStage]) -> Iterator[Metric]:
+    def _histograms(stages: list[tuple[str, StreamStage]]) -> Iterator[Metric]:
         for signal, (name, text, bounds) in HISTOGRAMS.items():
-            family = HistogramMetricFamily(METRIC_PREFIX + name, text)
-            counts = [
-                sum(stage.counters["bucket", signal, str(place)] for stage in stages)
-                for place in range(len(bounds) + 1)
-            ]
-            total = sum(stage.sums.get(signal, 0.0) for stage in stages)
-            below = list(accumulate(counts))
+            family = HistogramMetricFamily(METRIC_PREFIX + name, text, labels=["partition"])
             limits = [*(f"{bound:g}" for bound in bounds), "+Inf"]
-            family.add_metric([], list(zip(limits, below, strict=True)), sum_value=total)
+            for partition, stage in stages:
+                counts = (stage.counters["bucket", signal, str(place)] for place in range(len(limits)))
+                buckets = [(limit, float(count)) for limit, count in zip(limits, accumulate(counts), strict=True)]
+                family.add_metric([partition], buckets, sum_value=stage.sums.get(signal, 0.0))
             yield family
 
     def _own(self) -> Iterator[Metric]:

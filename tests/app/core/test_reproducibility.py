@@ -169,3 +169,25 @@ def test_a_run_that_is_chosen_is_asked_to_be_made_again_and_its_counts_are_kept(
     (request,) = requests
     assert (request.run_id, request.workload, request.tier, request.seed) == ("run-1", "route-planning", "medium", 1)
     assert request.chosen_by == "seed s, 1 of tier medium"
+
+
+def test_rare_outcomes_in_one_cell_are_no_agreement():
+    """Each outcome so rare that it says nothing alone: what differs among them is not seen, and that is said."""
+    one = packed({f"a{place}": 3 for place in range(32)})
+    other = packed({f"b{place}": 3 for place in range(32)})
+    assert compare(one, other, rules(), deterministic=False).answer == "underpowered"
+    one = packed({"0": 60, **{f"a{place}": 8 for place in range(30)}})
+    other = packed({"0": 60, **{f"b{place}": 8 for place in range(30)}})
+    assert compare(one, other, rules(), deterministic=False).answer in {"underpowered", "not_matched"}
+
+
+def test_outcomes_that_were_never_counted_change_nothing():
+    found = compare(
+        packed({"00": 500, "11": 500, "01": 0}), packed({"00": 1_000, "01": 0}), rules(), deterministic=False
+    )
+    assert found.answer == "not_matched"
+    assert compare(packed({"1": 5}), packed({"1": 5, "0": 0}), rules(), deterministic=True).answer == "matched"
+
+
+def test_the_same_single_outcome_matches():
+    assert compare(packed({"1": 900}), packed({"1": 700}), rules(), deterministic=False).answer == "matched"

@@ -172,3 +172,52 @@ def test_when_a_budget_ends():
     assert budget_ends_at(10.0, 40.0, 60.0, now=1_000.0) == 1_000.0 + 1_800.0
     assert budget_ends_at(40.0, 40.0, 60.0, now=1_000.0) == 1_000.0
     assert budget_ends_at(10.0, 40.0, 0.0, now=1_000.0) is None
+
+
+def test_a_large_charge_is_one_of_many_in_a_checkpoint(bench, catalog):
+    bench.spend(30, 3)
+    bench.charge((900_000.0, 0.0))
+    restored = Bench(catalog)
+    restored.stage.restore(bench.stage.snapshot())
+
+
+@pytest.mark.parametrize(("per_hour", "usd"), [(6, 10.0), (12, 5.0), (30, 2.0)])
+def test_a_few_large_charges_an_hour_are_no_peak(catalog, per_hour, usd):
+    bench = Bench(catalog, seed=7)
+    for _ in range(12 * 360):
+        if bench.rng.random() < per_hour / 360:
+            bench.charge((usd * bench.rng.uniform(0.8, 1.2), 0.0))
+        bench.now += 9
+        bench.beat()
+    assert not bench.said
+
+
+def test_after_an_idle_hour_one_run_is_no_peak(bench):
+    bench.spend(600, 1)
+    for _ in range(4_000):
+        bench.beat()
+    bench.charge((1.0, 0.0))
+    bench.beat()
+    assert not bench.said
+
+
+def test_a_charge_of_tomorrow_makes_nobody_blind(bench):
+    bench.charge((0.01, -80_000.0))
+    bench.spend(600, 3)
+    bench.spend(60, 30)
+    assert bench.said == [("SpendBurnRate", "page", "firing")]
+
+
+def test_a_mistake_that_was_corrected_hides_nothing(bench):
+    bench.spend(600, 3)
+    bench.charge((1_000.0, 180.0), (-1_000.0, 180.0))
+    bench.spend(60, 30)
+    assert bench.said == [("SpendBurnRate", "page", "firing")]
+
+
+def test_of_an_idle_cost_center_no_budget_ends(bench):
+    bench.spend(120, 100, usd=0.05)
+    assert bench.stage.budget_ends_at(CENTER) is not None
+    for _ in range(600):
+        bench.beat()
+    assert bench.stage.budget_ends_at(CENTER) is None

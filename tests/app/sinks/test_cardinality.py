@@ -7,36 +7,17 @@ from collections import Counter
 
 import msgspec
 import pytest
+from collecting import Publisher, Shell
 from prometheus_client import CollectorRegistry, generate_latest
 from records import SUBMITTED, Log, event, result
 
 from app.conventions import JOBS, RESULTS, SAMPLES
 from app.core.runs import RunStage
 from app.core.streams import StreamStage
-from app.main import kinds
 from app.sinks.metrics import StageCollector
-from app.stream.ages import Ages
 
 #: Distinct workloads, backends and the rest; events in all.
 NAMES, EVENTS = 10_000, 999_000 if os.environ.get("PROVE") == "full" else 60_000
-
-
-class Shell:
-    """What the collector reads of a shell."""
-
-    def __init__(self, units):
-        self.units, self.ages, self.lost, self.skipped = units, Ages(), {}, 0
-
-
-class Unit:
-    def __init__(self, kind, partition):
-        self.kind, self.partition, self.stage = kind, partition, kind.build(partition)
-        self.restored_at = self.checkpointed_at = 0.0
-
-
-class Publisher:
-    def __init__(self):
-        self.written = self.failed = {"alerts": 0}
 
 
 def storm(number):
@@ -62,7 +43,8 @@ def storm(number):
 @pytest.fixture(scope="module")
 def page(catalog, policy):
     partitions = 4
-    units = {(kind.name, n): Unit(kind, n) for kind in kinds(catalog, policy, partitions) for n in range(partitions)}
+    shell = Shell(catalog, policy, partitions)
+    units = shell.units
     logs = [Log(partition) for partition in range(partitions)]
     runs = EVENTS // 6
     for partition in range(partitions):
@@ -83,7 +65,7 @@ def page(catalog, policy):
     for partition in range(partitions):
         units["streams", partition].stage.apply(logs[partition].heartbeat(SAMPLES, Log.START + 1))
     registry = CollectorRegistry()
-    registry.register(StageCollector(Shell(units), Publisher(), lambda: {}, catalog, {"version": "1"}))
+    registry.register(StageCollector(shell, Publisher(), lambda: {}, catalog, {"version": "1"}))
     return generate_latest(registry).decode()
 
 

@@ -1,0 +1,27 @@
+"""What the collectors of metrics read, without a broker."""
+
+from app.main import kinds
+from app.stream.ages import Ages
+
+
+class Unit:
+    def __init__(self, kind, partition):
+        self.kind, self.partition, self.stage = kind, partition, kind.build(partition)
+        self.restored_at = self.checkpointed_at = 0.0
+
+
+class Shell:
+    """A shell with every stage of every partition."""
+
+    def __init__(self, catalog, policy, partitions=4):
+        self.units = {
+            (kind.name, number): Unit(kind, number)
+            for kind in kinds(catalog, policy, partitions)
+            for number in range(partitions)
+        }
+        self.ages, self.lost, self.skipped = Ages(), {}, 0
+
+
+class Publisher:
+    def __init__(self):
+        self.written = self.failed = {"alerts": 0}
