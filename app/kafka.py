@@ -5,6 +5,7 @@ import logging
 import ssl
 import time
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -124,6 +125,13 @@ async def connected(client: Any, settings: Settings) -> Any:
         ) from error
     finally:
         library.setLevel(level)
+    return client
+
+
+async def opened(stack: AsyncExitStack, client: Any, settings: Settings) -> Any:
+    """Start a client, as `connected`, that stops with the stack."""
+    await connected(client, settings)
+    stack.push_async_callback(client.stop)
     return client
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import signal
 import socket
 import sys
 from collections.abc import Coroutine
@@ -22,6 +23,14 @@ def forever(work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
 
     started.add_done_callback(ended)
     return started
+
+
+def told_to_stop() -> asyncio.Event:
+    """What is set when this process is told to stop."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
 
 
 def listening(host: str, port: int, setting: str) -> socket.socket:

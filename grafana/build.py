@@ -295,11 +295,12 @@ def documents() -> dict[Path, str]:
 
 def main(arguments: Sequence[str]) -> int:
     """Write what is stale, or with `--check` only say so."""
-    stale = [path for path, text in documents().items() if not path.is_file() or path.read_text() != text]
+    made = documents()
+    stale = [path for path, text in made.items() if not path.is_file() or path.read_text() != text]
     if "--check" not in arguments:
         for path in stale:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(documents()[path])
+            path.write_text(made[path])
     for path in stale:
         sys.stdout.write(f"{path}\n")
     return 1 if stale and "--check" in arguments else 0

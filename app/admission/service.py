@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import signal
 import socket
 import ssl
 from collections.abc import Callable
@@ -27,7 +26,7 @@ from app.errors import SettingError
 from app.policy.bundle import read_keys
 from app.policy.bundles import Bundles
 from app.policy.watch import Source, Watch
-from app.serving import forever, listening, own_directory, quiet_libraries, secret
+from app.serving import forever, listening, own_directory, quiet_libraries, secret, told_to_stop
 from app.settings import Settings
 from app.sinks import alerts
 from app.sinks.policy_metrics import PolicyCollector
@@ -81,21 +80,16 @@ class _Gate:
 
     async def run(self) -> None:
         """Start everything, wait, stop everything."""
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        stop = told_to_stop()
         settings = self._settings
         await kafka.ensure_topics(settings)
         async with AsyncExitStack() as stack:
             # Decisions of one moment go out together.
-            producer = await kafka.connected(kafka.producer(settings, linger_ms=1), settings)
-            stack.push_async_callback(producer.stop)
-            reader = await kafka.connected(kafka.consumer(settings, fetch_max_wait_ms=50), settings)
-            stack.push_async_callback(reader.stop)
+            producer = await kafka.opened(stack, kafka.producer(settings, linger_ms=1), settings)
+            reader = await kafka.opened(stack, kafka.consumer(settings, fetch_max_wait_ms=50), settings)
             # From the earliest: what waited too long is told so, and nothing falls between two owners of a partition.
             asker = kafka.consumer(settings, group_id=f"{settings.group}-admission", fetch_max_wait_ms=20)
-            await kafka.connected(asker, settings)
-            stack.push_async_callback(asker.stop)
+            await kafka.opened(stack, asker, settings)
             directives = Directives(reader, settings.topic(DIRECTIVES), settings.partitions)
 
             async def keep(record: DecisionRecord) -> None:

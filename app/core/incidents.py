@@ -116,6 +116,14 @@ class Incident(Struct, kw_only=True):
             return "mitigated"
         return "acknowledged" if self.acknowledged_at is not None else "detected"
 
+    def reached_at(self, act: Kind) -> float | None:
+        """When it was acknowledged, mitigated or resolved; None if it was not, or of an act that is no phase."""
+        return {
+            "acknowledged": self.acknowledged_at,
+            "mitigated": self.mitigated_at,
+            "resolved": self.resolved_at,
+        }.get(act)
+
     def took(self, phase: str) -> float | None:
         """Seconds that a phase took; None while it has not ended.
 
@@ -186,11 +194,7 @@ class Incidents:
             If there is no such incident.
         """
         one = self.known[incident_id]
-        already = {
-            "acknowledged": one.acknowledged_at,
-            "mitigated": one.mitigated_at,
-            "resolved": one.resolved_at,
-        }.get(act)
+        already = one.reached_at(act)
         if already is not None and already <= at:
             return None
         return Act(incident_id=incident_id, act=act, at=instant(at), by=by, text=text)
@@ -221,24 +225,13 @@ def _opened(one: Incident, act: Act, at: float) -> bool:
     return first
 
 
-def _acknowledged(one: Incident, act: Act, at: float) -> bool:
-    if one.acknowledged_at is not None and one.acknowledged_at <= at:
+def _reached(one: Incident, act: Act, at: float) -> bool:
+    """A phase was reached; the earliest counts."""
+    known = one.reached_at(act.act)
+    if known is not None and known <= at:
         return False
-    one.acknowledged_at, one.acknowledged_by = at, act.by
-    return True
-
-
-def _mitigated(one: Incident, act: Act, at: float) -> bool:
-    if one.mitigated_at is not None and one.mitigated_at <= at:
-        return False
-    one.mitigated_at, one.mitigated_by = at, act.by
-    return True
-
-
-def _resolved(one: Incident, act: Act, at: float) -> bool:
-    if one.resolved_at is not None and one.resolved_at <= at:
-        return False
-    one.resolved_at, one.resolved_by = at, act.by
+    setattr(one, f"{act.act}_at", at)
+    setattr(one, f"{act.act}_by", act.by)
     return True
 
 
@@ -257,9 +250,9 @@ def _noted(one: Incident, act: Act, at: float) -> bool:
 
 _FOLDS: Final = {
     "opened": _opened,
-    "acknowledged": _acknowledged,
-    "mitigated": _mitigated,
-    "resolved": _resolved,
+    "acknowledged": _reached,
+    "mitigated": _reached,
+    "resolved": _reached,
     "captured": _captured,
     "noted": _noted,
 }

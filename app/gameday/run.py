@@ -117,8 +117,7 @@ def run(
         for process in processes:
             _await_ready(process)
         say("broker, worker, pager, Prometheus and Alertmanager run")
-        watcher = Watcher(told.url)
-        watcher.port = watcher_port
+        watcher = Watcher(told.url, watcher_port)
         day = _Day(
             settings, watcher, processes, Traffic(SCENARIOS["healthy"], seed=seed, start=time.time(), rate=rate), say
         )

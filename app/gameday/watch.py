@@ -8,8 +8,6 @@ from typing import Any, Final, NamedTuple
 import aiohttp
 from aiohttp import web
 
-from app.broker import free_port
-
 _LOOK_SECONDS: Final = 0.2
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=5)
 #: What always fires, so that its absence is noticed.
@@ -35,12 +33,14 @@ class Watcher:
     ----------
     alertmanager
         Its address.
+    port
+        Where notifications are received.
     """
 
-    def __init__(self, alertmanager: str) -> None:
+    def __init__(self, alertmanager: str, port: int) -> None:
         self.sightings: dict[str, Sighting] = {}
         self.notifications: list[tuple[float, dict[str, Any]]] = []
-        self.port = free_port()
+        self._port = port
         self.looked_at = 0.0
         self._url = f"{alertmanager}/api/v2/alerts"
 
@@ -84,7 +84,7 @@ class Watcher:
         app.add_routes([web.post("/", told)])
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", self.port).start()
+        await web.TCPSite(runner, "127.0.0.1", self._port).start()
         return runner
 
     def now(self) -> list[Sighting]:

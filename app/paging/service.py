@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import signal
 import socket
 import time
 from collections.abc import Callable
@@ -32,7 +31,7 @@ from app.paging.alertmanager import Alertmanager
 from app.paging.desk import Desk
 from app.paging.http import application
 from app.paging.metrics import PagerCollector
-from app.serving import forever, listening, own_directory, quiet_libraries, secret
+from app.serving import forever, listening, own_directory, quiet_libraries, secret, told_to_stop
 from app.settings import Settings, urls
 
 log = logging.getLogger("qethics.pager")
@@ -75,16 +74,14 @@ class _Pager:
 
     async def run(self) -> None:
         """Start everything, wait, stop everything."""
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        stop = told_to_stop()
         settings = self._settings
         await kafka.ensure_topics(settings)
         async with AsyncExitStack() as stack:
             session = await stack.enter_async_context(aiohttp.ClientSession())
-            producer = await self._client(stack, kafka.producer(settings))
-            reader = await self._client(stack, kafka.consumer(settings))
-            orders = await self._client(stack, kafka.consumer(settings))
+            producer = await kafka.opened(stack, kafka.producer(settings), settings)
+            reader = await kafka.opened(stack, kafka.consumer(settings), settings)
+            orders = await kafka.opened(stack, kafka.consumer(settings), settings)
             directives = Directives(orders, settings.topic(DIRECTIVES), settings.partitions)
             desk = self._desk(session, producer, directives)
             topics = {settings.topic(ALERTS): self._alert, settings.topic(INCIDENTS): self._act(desk.incidents)}
@@ -104,11 +101,6 @@ class _Pager:
             for each in tasks:
                 each.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _client(self, stack: AsyncExitStack, client: Any) -> Any:
-        await kafka.connected(client, self._settings)
-        stack.push_async_callback(client.stop)
-        return client
 
     def _desk(self, session: aiohttp.ClientSession, producer: AIOKafkaProducer, directives: Directives) -> Desk:
         settings = self._settings
