@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from prometheus_client.utils import floatToGoString
+
 TOPIC_PREFIX: Final = "qethics."
 
 JOBS: Final = "jobs"
@@ -89,3 +91,8 @@ EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 #: sysexits.h EX_SOFTWARE: the worker stopped itself rather than risk a wrong total.
 EXIT_FAIL_STOP: Final = 70
+
+
+def bound_label(bound: float) -> str:
+    """A bound of a histogram as OpenMetrics and Prometheus 3 write it, so that `le` is the same everywhere."""
+    return str(floatToGoString(bound))  # type: ignore[no-untyped-call] # the library has no types here

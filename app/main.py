@@ -42,6 +42,7 @@ from app.stream import agents
 from app.stream.checkpoint import CheckpointStore
 from app.stream.protocol import Batch, Kind
 from app.stream.shell import Shell, fail_stop
+from app.tracing import Tracer, tracer
 from app.web.server import application
 from app.web.status import detectors, status
 
@@ -136,8 +137,10 @@ class _Worker:
         self._catalog = catalog
         self._policies = policies
         self._watch: Watch | None = None
+        self._tracer: Tracer | None = None
         self._directory = directory
         self._listener = listener
+        self._name = f"{socket.gethostname()}:{listener.getsockname()[1]}"
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
@@ -155,6 +158,9 @@ class _Worker:
             )
             stack.push_async_callback(reader.stop)
             publisher = Publisher(producer, SINKS, settings.topic, settings.partitions)
+            self._tracer = tracer(settings, self._name, version("qethics"))
+            if self._tracer is not None:
+                stack.callback(self._tracer.close)
             shell = self._shell(publisher, producer, reader)
             await self._go_by_bundle(shell, publisher, producer)
             self._app = app = agents.build(
@@ -236,6 +242,7 @@ class _Worker:
             checkpoint_seconds=settings.checkpoint_seconds,
             heartbeat_seconds=settings.heartbeat_seconds,
             stall_seconds=settings.stall_seconds,
+            traces=self._tracer,
         )
 
     async def _go_by_bundle(self, shell: Shell, publisher: Publisher, producer: AIOKafkaProducer) -> None:
@@ -249,10 +256,9 @@ class _Worker:
             headers = [(POLICY_HEADER, b"1")]
             await producer.send_and_wait(settings.topic(JOBS), bundle, partition=partition, headers=headers)
 
-        worker = f"{socket.gethostname()}:{self._listener.getsockname()[1]}"
         source = Source(settings.policy_bundle, bundles, self._directory / "policy-version")
         self._watch = Watch(
-            source, bundles, worker, in_force=lambda: _in_force(shell), activate=activate, tell=publisher.tell
+            source, bundles, self._name, in_force=lambda: _in_force(shell), activate=activate, tell=publisher.tell
         )
         await source.look()
         if source.refused is not None:
@@ -272,7 +278,7 @@ class _Worker:
         """Start the pages; returns what stops them."""
         build = build_info()
         registry = CollectorRegistry()
-        registry.register(StageCollector(shell, publisher, self._lag, self._catalog, build))
+        registry.register(StageCollector(shell, publisher, self._lag, self._catalog, build, self._tracer))
         registry.register(PolicyCollector(lambda: _in_force(shell), self._watch))
         names = {sli.id: sli.text for sli in SLIS}
         pages = application(

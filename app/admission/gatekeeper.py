@@ -12,6 +12,7 @@ from app.core import admission
 from app.core.admission import AdmissionRequest, AdmissionResponse, Asked, Decided
 from app.core.outcomes import DecisionRecord, Directive
 from app.core.policy import NONE, Policy, PolicyError
+from app.core.trace import trace_id, traceparent
 from app.policy.evaluator import Deferred
 
 log = logging.getLogger("qethics.admission")
@@ -47,6 +48,8 @@ class Gatekeeper:
         By when a request is answered, in (0, 2].
     concurrency
         Requests that are answered at once, >= 1; those beyond are refused at once.
+    traced
+        Told of every decision: its record, the `traceparent` of the request, when it began.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Gatekeeper:
         keep: Callable[[DecisionRecord], Awaitable[object]],
         deadline_seconds: float,
         concurrency: int,
+        traced: Callable[[DecisionRecord, str | None, float], object] = lambda record, trace, began_at: None,
     ) -> None:
         self._policy = policy
         self._directives = directives
@@ -65,6 +69,7 @@ class Gatekeeper:
         self._keep = keep
         self._deadline_seconds = deadline_seconds
         self._concurrency = concurrency
+        self._traced = traced
         # The engine takes one question at a time.
         self._thread = ThreadPoolExecutor(1, "policy")
         self.pending = 0
@@ -81,15 +86,15 @@ class Gatekeeper:
             return "no verified policy bundle is loaded"
         return self._not_ready()
 
-    async def answer(self, request: AdmissionRequest, trace_id: str | None = None) -> AdmissionResponse:
+    async def answer(self, request: AdmissionRequest, context: bytes | None = None) -> AdmissionResponse:
         """Answer a request, with its record kept before; a dry run keeps none.
 
         Parameters
         ----------
         request
             What is asked.
-        trace_id
-            Of the trace it is part of (W3C Trace Context).
+        context
+            Of the trace it is part of (`app.core.trace`).
 
         Raises
         ------
@@ -100,13 +105,14 @@ class Gatekeeper:
         """
         self.check()
         self.pending += 1
-        began = time.monotonic()
+        began, began_at = time.monotonic(), time.time()
         try:
-            question, policy = admission.asked(request, trace_id), self._policy()
+            question, policy = admission.asked(request, trace_id(context)), self._policy()
             decided, failed = await self._decided(question, policy, began)
             if not request.dry_run:
                 decided, failed = await self._kept(decided, failed, question, policy, began)
             self.answers[decided.response.answer, failed] += 1
+            self._traced(decided.record, traceparent(context), began_at)
             return decided.response
         finally:
             self.pending -= 1

@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry
 from app.admission import review
 from app.admission.gatekeeper import Busy, Gatekeeper, NotReady
 from app.core.admission import AdmissionRequest
-from app.core.decode import trace_id
 from app.core.outcomes import Directive
+from app.core.trace import HEADER, context
 from app.web.answers import MOST_BYTES, Handler, Refused, body, guard, healthz, json_answer, metrics_page, refusals
 
 _REQUEST: Final = msgspec.json.Decoder(AdmissionRequest)
@@ -63,7 +63,7 @@ class _Pages:
             question = _REQUEST.decode(await body(request))
         except msgspec.MsgspecError as error:
             raise Refused(HTTPStatus.BAD_REQUEST, f"no admission request: {error}") from error
-        return json_answer(await self._gatekeeper.answer(question, _trace_id(request)))
+        return json_answer(await self._gatekeeper.answer(question, _context(request)))
 
     async def admission_review(self, request: web.Request) -> web.Response:
         self._gatekeeper.check()
@@ -73,7 +73,7 @@ class _Pages:
             raise Refused(HTTPStatus.BAD_REQUEST, str(error)) from error
         question = review.asked(asked)
         if isinstance(question, AdmissionRequest):
-            question = review.answered(asked, await self._gatekeeper.answer(question, _trace_id(request)))
+            question = review.answered(asked, await self._gatekeeper.answer(question, _context(request)))
         return json_answer(review.Review(question))
 
     async def directives(self, request: web.Request) -> web.Response:
@@ -95,6 +95,6 @@ async def _not_now(request: web.Request, handler: Handler) -> web.StreamResponse
         raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, str(error), {"Retry-After": "1"}) from error
 
 
-def _trace_id(request: web.Request) -> str | None:
-    found = request.headers.get("traceparent")
-    return None if found is None else trace_id([("traceparent", found.encode(errors="replace"))])
+def _context(request: web.Request) -> bytes | None:
+    found = request.headers.get(HEADER)
+    return None if found is None else context([(HEADER, found.encode(errors="replace"))])

@@ -13,6 +13,7 @@ from app.conventions import (
     FREEZE_OFFLOAD,
     METRIC_PREFIX,
     ROLLBACK_CANARY,
+    bound_label,
 )
 from app.directives import Directives
 
@@ -49,7 +50,7 @@ class AdmissionCollector(Collector):
         total, buckets = 0, []
         for bound in (*BOUNDS, float("inf")):
             total += gatekeeper.within[bound]
-            buckets.append(("+Inf" if bound == float("inf") else f"{bound:g}", float(total)))
+            buckets.append((bound_label(bound), float(total)))
         seconds.add_metric([], buckets, sum_value=gatekeeper.seconds)
         pending = GaugeMetricFamily(METRIC_PREFIX + "admission_pending", "admission requests being answered")
         pending.add_metric([], gatekeeper.pending)

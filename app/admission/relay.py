@@ -17,8 +17,9 @@ from aiokafka.errors import KafkaError
 from app.admission.gatekeeper import Busy, Gatekeeper, NotReady
 from app.conventions import ADMISSION_REPLIES, ADMISSION_REQUESTS, DEAD_LETTER
 from app.core.admission import AdmissionRefusal, AdmissionRequest, AdmissionResponse
-from app.core.decode import MAX_BYTES, Reason, too_deep, trace_id
+from app.core.decode import MAX_BYTES, Reason, too_deep
 from app.core.outcomes import DeadLetter, Outcomes
+from app.core.trace import context
 from app.settings import Settings
 from app.sinks import dead_letter
 
@@ -99,7 +100,7 @@ class Relay:
                 # Whoever asked waits no more; what held then may not hold now.
                 return _refusal(question, f"the request is {age:.1f} s old; ask again")
             try:
-                return await self._gatekeeper.answer(question, trace_id(record.headers))
+                return await self._gatekeeper.answer(question, context(record.headers))
             except Busy:
                 await asyncio.sleep(0.01)  # those over HTTP are told at once; here the topic is the queue
             except NotReady as error:

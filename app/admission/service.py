@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack, closing
+from importlib.metadata import version
 from typing import Any
 
 import msgspec
@@ -31,6 +32,7 @@ from app.settings import Settings
 from app.sinks import alerts
 from app.sinks.policy_metrics import PolicyCollector
 from app.sinks.topic import Publisher
+from app.tracing import tracer
 
 log = logging.getLogger("qethics.admission")
 
@@ -75,6 +77,7 @@ class _Gate:
         self._bundles = bundles
         self._source = source
         self._listener = listener
+        self._name = f"{socket.gethostname()}:{listener.getsockname()[1]}"
         self._token = token
         self._certificate = certificate
 
@@ -96,6 +99,9 @@ class _Gate:
                 topic, key = settings.topic(ADMISSIONS), record.run_id.encode()
                 await producer.send_and_wait(topic, msgspec.json.encode(record), key=key)
 
+            spans = tracer(settings, self._name, version("qethics"))
+            if spans is not None:
+                stack.callback(spans.close)
             gatekeeper = Gatekeeper(
                 policy=lambda: self._source.policy or NONE,
                 directives=directives.active,
@@ -103,6 +109,7 @@ class _Gate:
                 keep=keep,
                 deadline_seconds=settings.admission_deadline_seconds,
                 concurrency=settings.admission_concurrency,
+                traced=(lambda *_: None) if spans is None else spans.admission,
             )
             stack.callback(gatekeeper.close)
             watch = self._watch(producer)
@@ -124,9 +131,8 @@ class _Gate:
         async def activate(partition: int, bundle: bytes) -> None:
             """The gate goes by the source itself, and by no partition."""
 
-        worker = f"{socket.gethostname()}:{self._listener.getsockname()[1]}"
         return Watch(
-            self._source, self._bundles, worker, in_force=self._in_force, activate=activate, tell=publisher.tell
+            self._source, self._bundles, self._name, in_force=self._in_force, activate=activate, tell=publisher.tell
         )
 
     def _in_force(self) -> dict[int, Policy]:

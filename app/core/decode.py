@@ -219,11 +219,15 @@ class _CloudEventFault(ValueError):
 #: CloudEvents attribute -> our field, filled in where the data leaves the field out.
 _ATTRIBUTES: Final = {"id": "event_id", "source": "producer", "subject": "run_id", "time": "at"}
 _STRUCTURED: Final = b"application/cloudevents"
+#: Headers that say whether a record is a CloudEvent.
+_ENVELOPE: Final = frozenset({"content-type", "ce_specversion"})
 
 
 def _cloudevent(value: bytes, headers: Headers) -> dict[str, Any] | None:
     """The event inside a CloudEvent, or None where the record is not one."""
-    named = dict(headers)
+    named = {name: text for name, text in headers if name in _ENVELOPE}
+    if not named:
+        return None
     if (named.get("content-type") or b"").lower().startswith(_STRUCTURED):
         return _structured(value)
     if "ce_specversion" not in named:
@@ -257,16 +261,3 @@ def _filled(data: dict[str, Any], attributes: dict[str, str]) -> dict[str, Any]:
     # Reverse-DNS types end in the step's name: `io.qethics.job.submitted`.
     data.setdefault("type", attributes["type"].rsplit(".", 1)[-1])
     return data
-
-
-_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}\Z")
-
-
-def trace_id(headers: Headers) -> str | None:
-    """The trace id of a W3C `traceparent` header (https://www.w3.org/TR/trace-context/), 32 hex digits, or None."""
-    for name, text in headers:
-        if name in {"traceparent", "ce_traceparent"} and text:
-            found = _TRACEPARENT.match(text)
-            if found and found[1] != b"0" * 32:
-                return found[1].decode()
-    return None

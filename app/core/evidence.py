@@ -11,6 +11,7 @@ from app.core.fidelity import ESTIMATOR
 from app.core.identity import outcome_id, unpacked_digest
 from app.core.outcomes import Evidence
 from app.core.run import Declared, Own, Results, Run, declared_values, own_values, routing_values
+from app.core.trace import trace_id, traceparent
 
 #: 2100-01-01.
 _LATEST: Final = 4_102_444_800.0
@@ -32,6 +33,7 @@ SOURCES: Final[dict[str, str]] = {
     "policy_revision": "admitted",
     **dict.fromkeys(ROUTED, "routed"),
     **dict.fromkeys(RESULT, "result"),
+    "decision": "decision",
     "explanation": "decision",
     "review": "review",
     "cost_usd": "cost",
@@ -107,6 +109,8 @@ def collect(
         required=required,
         steps=[(name, instant(at)) for name, at in path],
         illegal_transitions=ledger.illegal_transitions(path),
+        verdict=None if not run.judged else "deny" if run.violated else "allow",
+        traceparent=traceparent(run.trace),
     )
 
 
@@ -122,12 +126,15 @@ def _values(run: Run) -> dict[str, Any]:
     if run.results is not None:
         values.update(_resulted(run.results))
     if run.decision is not None:
+        if run.decision.made:
+            made = run.decision
+            values["decision"] = {"outcome": made.outcome, "acted_on": made.acted_on, "at": instant(made.at)}
         values["explanation"] = run.decision.explanation
         if run.decision.reviewer is not None:
             values["review"] = {"reviewer": run.decision.reviewer, "verdict": run.decision.verdict}
     if run.present & BITS["cost_usd"]:
         values["cost_usd"] = run.microdollars / 1e6
-    values["trace_id"] = run.trace_id
+    values["trace_id"] = trace_id(run.trace)
     return values
 
 

@@ -14,6 +14,7 @@ from app.core.output import Output
 from app.core.policy import ROUTING_RULE, Breach, Verdict
 from app.core.results import stream_key
 from app.core.run import Declared, Routing, Run, Subject, routing_values
+from app.core.trace import trace_id, traceparent
 
 
 class Judge:
@@ -117,8 +118,9 @@ class Judge:
                 mark = fingerprint8(violation_id)
                 broken = Broken(mark, at, run_id, rule.name, rule.severity, rule.owner, breach.reason)
                 self._output.pack(rule.name).broken.append(broken)
+            revision, trace = self._in_force.policy.revision, traceparent(subject.trace)
             self._output.outcomes.violations.append(
-                violation(breach, verdict, self._in_force.policy.revision, violation_id, run_id, evidence.instant(at))
+                violation(breach, verdict, revision, violation_id, run_id, evidence.instant(at), trace)
             )
         return verdict
 
@@ -139,7 +141,7 @@ class Judge:
                 decision_id=outcome_id("decision", *cause, *asked.judging),
                 run_id=run_id,
                 at=self._in_force.now,
-                trace_id=subject.trace_id if type(subject) is Run else None,
+                trace_id=trace_id(subject.trace),
                 requested_by=producer,
             )
         )
@@ -194,7 +196,15 @@ class Judge:
         self._counters["review",] += 1
 
 
-def violation(breach: Breach, verdict: Verdict, revision: str, violation_id: str, run_id: str, at: str) -> Violation:
+def violation(
+    breach: Breach,
+    verdict: Verdict,
+    revision: str,
+    violation_id: str,
+    run_id: str,
+    at: str,
+    trace: str | None = None,
+) -> Violation:
     """What is said of a broken rule.
 
     Parameters
@@ -203,6 +213,8 @@ def violation(breach: Breach, verdict: Verdict, revision: str, violation_id: str
         The rule and why, the verdict it is part of, and the revision of the rules that gave it.
     violation_id, run_id, at
         The id, of which run it is, and when the rule was broken (RFC 3339).
+    trace
+        The `traceparent` of the run.
     """
     rule = breach.rule
     return Violation(
@@ -218,6 +230,7 @@ def violation(breach: Breach, verdict: Verdict, revision: str, violation_id: str
         input_digest=verdict.input_digest,
         at=at,
         exemption=breach.exemption.id if breach.exemption is not None else None,
+        traceparent=trace,
     )
 
 

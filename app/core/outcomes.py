@@ -38,6 +38,8 @@ class Violation(Struct, frozen=True, gc=False, kw_only=True):
     input_digest: str
     at: str
     exemption: str | None = None
+    #: The trace of the run, as its producers named it.
+    traceparent: str | None = None
 
 
 #: `fallback_classical` is given at admission alone.
@@ -107,6 +109,10 @@ class Evidence(Struct, frozen=True, gc=False, kw_only=True, tag_field="kind", ta
     required: tuple[str, ...]
     steps: list[tuple[str, str]]
     illegal_transitions: list[tuple[str, str]]
+    #: What the rules said of all of it; None where they were not asked.
+    verdict: Literal["allow", "deny"] | None = None
+    #: The trace of the run, as its producers named it.
+    traceparent: str | None = None
 
 
 class Addendum(Struct, frozen=True, gc=False, kw_only=True, tag_field="kind", tag="addendum"):
@@ -207,6 +213,7 @@ class ReplayRequest(Struct, frozen=True, gc=False, kw_only=True):
     at: str
     #: The seed and the share it was chosen by: `app.core.reproducibility.Replays.chosen`.
     chosen_by: str
+    traceparent: str | None = None
 
 
 class Directive(Struct, frozen=True, gc=False, kw_only=True):

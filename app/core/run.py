@@ -137,7 +137,8 @@ class Run(Struct, gc=False, array_like=True):
     policy_revision: str | None = None
     decision: Decision | None = None
     microdollars: int = 0
-    trace_id: str | None = None
+    #: The trace it is part of (`app.core.trace`).
+    trace: bytes | None = None
     #: Whether it counts in M5, whether it counts there as bad, and whether the run itself was judged.
     judged: bool = False
     violated: bool = False
@@ -157,6 +158,7 @@ class Closed(Struct, gc=False, array_like=True):
     judged: bool
     violated: bool
     ruled: bool
+    trace: bytes | None
 
 
 #: What an event belongs to.

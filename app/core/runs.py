@@ -19,7 +19,7 @@ from app.core import events, evidence, facts, ledger, results
 from app.core.answers import Answers
 from app.core.catalog import UNKNOWN, Catalog
 from app.core.clock import Clock
-from app.core.decode import MAX_AHEAD_SECONDS, Reason, Rejection, decode_job, decode_result, trace_id
+from app.core.decode import MAX_AHEAD_SECONDS, Reason, Rejection, decode_job, decode_result
 from app.core.evidence import BITS, mask
 from app.core.forgotten import Forgotten
 from app.core.identity import fingerprint8, outcome_id, packed_digest, unpacked_digest
@@ -43,8 +43,9 @@ from app.core.run import (
 )
 from app.core.sequences import packed
 from app.core.shared import Shared
+from app.core.trace import context, traceparent
 
-VERSION: Final = 4
+VERSION: Final = 5
 #: Events of one run, at most: a run id that is used without end must not grow without end.
 MAX_EVENTS: Final = 10_000
 _NO_RESULT: Final = frozenset({"rejected", "failed", "timed_out"})
@@ -158,7 +159,7 @@ class RunStage:
         present = subject.present
         if code is not None:
             self._step(event.run_id, subject, code, at)
-        if record.headers and subject.trace_id is None:
+        if record.headers and subject.trace is None:
             self._trace(subject, record)
         if handler is not None:
             handler(self, event, subject, record.offset)
@@ -183,7 +184,7 @@ class RunStage:
             self._add_to_evidence(event, record, RESULTS)
             return
         present = subject.present
-        if record.headers and subject.trace_id is None:
+        if record.headers and subject.trace is None:
             self._trace(subject, record)
         results.add(event, subject, observation, record.value or b"", self._shared)
         if subject.present != present:  # most results of a run add to what is there, and complete nothing
@@ -248,8 +249,8 @@ class RunStage:
 
     @staticmethod
     def _trace(run: Run, record: Record) -> None:
-        run.trace_id = trace_id(record.headers)
-        if run.trace_id is not None:
+        run.trace = context(record.headers)
+        if run.trace is not None:
             run.present |= BITS["trace_id"]
 
     def _add_to_evidence(self, event: events.Event, record: Record, topic: str) -> None:
@@ -306,6 +307,7 @@ class RunStage:
         decision = run.decision = run.decision or Decision()
         decision.outcome, decision.explanation = self._shared.value(event.outcome), event.explanation
         decision.acted_on, decision.made, decision.at = event.acted_on, True, event.at.timestamp()
+        run.present |= BITS["decision"]
         if event.explanation is not None:
             run.present |= BITS["explanation"]
 
@@ -422,7 +424,7 @@ class RunStage:
         self._ask_for_replay(run_id, run)
         del self.runs[run_id]
         self.closed[run_id] = Closed(
-            self.time, run.seen, run.declared, run.derived, run.judged, run.violated, run.ruled
+            self.time, run.seen, run.declared, run.derived, run.judged, run.violated, run.ruled, run.trace
         )
 
     def _ask_for_replay(self, run_id: str, run: Run) -> None:
@@ -445,6 +447,7 @@ class RunStage:
                 backend=run.results.origin.backend,
                 at=evidence.instant(self.clocks[JOBS].at),
                 chosen_by=f"seed {rules.seed}, {share:g} of tier {declared.tier}",
+                traceparent=traceparent(run.trace),
             )
         )
 

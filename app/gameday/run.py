@@ -148,7 +148,7 @@ class _Day:
         self._replays: list[tuple[float, ReplayRequest]] = []
         self._orders: list[tuple[float, Directive]] = []
         self._sent = 0
-        self._first_bad_replay: float | None = None
+        self._tasks: Sequence[asyncio.Future[None]] = ()
 
     async def run(self, failures: Sequence[Scenario], steady_seconds: float, spacing_seconds: float) -> dict[str, Any]:
         settings = self._settings
@@ -158,6 +158,7 @@ class _Day:
         follow = Follow(reader, list(topics), settings.partitions, lambda record: topics[record.topic](record))
         runner = await self._watcher.serve()
         tasks = [asyncio.ensure_future(work) for work in (self._watcher.run(), follow.run(), self._publish(producer))]
+        self._tasks = tasks
         try:
             began = time.time()
             await self._wait("learning", WARM_UP_SECONDS)
@@ -229,6 +230,10 @@ class _Day:
         while (left := until - time.monotonic()) > 0:
             for process in self._processes:
                 process.check()
+            for task in self._tasks:
+                if task.done():
+                    task.result()
+                    raise RuntimeError("what never ends has ended")
             names = sorted({each.name for each in self._watcher.now() if each.active})
             self._say(f"{what} ({left:.0f} s), {self._sent} events, alerts: {', '.join(names) or 'none'}")
             await asyncio.sleep(min(1.0, left))

@@ -5,9 +5,10 @@ worker takes its totals along, so nothing is reset and nothing counted twice. Su
 """
 
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -17,8 +18,9 @@ from prometheus_client.core import (
     Metric,
 )
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
-from app.conventions import DIRECTIVE_KINDS, METRIC_PREFIX
+from app.conventions import DIRECTIVE_KINDS, METRIC_PREFIX, bound_label
 from app.core import ledger
 from app.core.budget import HOUR_SECONDS
 from app.core.catalog import OTHER, RUNTIMES, TIERS, UNKNOWN, Catalog
@@ -31,9 +33,12 @@ from app.core.streams import HISTOGRAMS, SIGNALS, StreamStage
 from app.sinks.topic import Publisher
 from app.stream.ages import BOUNDS
 from app.stream.shell import Shell
+from app.tracing import Shown, Tracer
 
 #: Every 12th bound is exported: factors of about 3.
 _EXPORTED: Final = range(0, len(BOUNDS), 12)
+#: OpenMetrics 1.0, section "Exemplars": of names and values together.
+_EXEMPLAR_CHARACTERS: Final = 128
 
 
 def known_keys(catalog: Catalog, rules: Iterable[Rule]) -> dict[str, set[Key]]:
@@ -97,6 +102,8 @@ class StageCollector(Collector):
         What the labels may be.
     build
         Name -> value of what identifies this build.
+    tracer
+        Whose traced runs stand for figures, as exemplars.
     """
 
     def __init__(
@@ -106,12 +113,14 @@ class StageCollector(Collector):
         lag: Callable[[], Mapping[tuple[str, int], int]],
         catalog: Catalog,
         build: Mapping[str, str],
+        tracer: Tracer | None = None,
     ) -> None:
         self._shell = shell
         self._publisher = publisher
         self._lag = lag
         self._catalog = catalog
         self._build = dict(build)
+        self._tracer = tracer
 
     def collect(self) -> Iterable[Metric]:
         """All metrics, as they are now."""
@@ -160,8 +169,19 @@ class StageCollector(Collector):
                 continue
             values = {key: 0 for key in known or ()} | selected(stage.counters, prefix)
             for key, value in sorted(values.items()):
-                family.add_metric([*key, partition], value)
+                if prefix == ("violation",) and (shown := self._violation(key, partition)) is not None:
+                    of = dict(zip(family._labelnames, [*key, partition], strict=True))
+                    family.add_sample(f"{name}_total", of, value, exemplar=_exemplar(shown))
+                else:
+                    family.add_metric([*key, partition], value)
         return family
+
+    def _violation(self, key: Key, partition: str) -> Shown | None:
+        """The last traced run that broke a rule."""
+        if self._tracer is None:
+            return None
+        rule, severity = key
+        return self._tracer.violations.get((rule, severity, int(partition)))
 
     def _states(self, counted: list[tuple[str, RunStage | StreamStage]]) -> Iterator[Metric]:
         open_runs = GaugeMetricFamily(
@@ -230,16 +250,28 @@ class StageCollector(Collector):
             budget.add_metric([center], limit)
         yield from (hours, over, rate, usual, budget, spent, ends, lag)
 
-    @staticmethod
-    def _histograms(stages: list[tuple[str, StreamStage]]) -> Iterator[Metric]:
+    def _histograms(self, stages: list[tuple[str, StreamStage]]) -> Iterator[Metric]:
         for signal, (name, text, bounds) in HISTOGRAMS.items():
             family = HistogramMetricFamily(METRIC_PREFIX + name, text, labels=["partition"])
-            limits = [*(f"{bound:g}" for bound in bounds), "+Inf"]
+            limits = [*map(bound_label, bounds), "+Inf"]
+            shown = self._fidelities(bounds) if signal == "fidelity" else {}
             for partition, stage in stages:
                 counts = (stage.counters["bucket", signal, str(place)] for place in range(len(limits)))
-                buckets = [(limit, float(count)) for limit, count in zip(limits, accumulate(counts), strict=True)]
+                buckets: list[Any] = [
+                    (limit, float(count), shown.pop(place, None))
+                    for place, (limit, count) in enumerate(zip(limits, accumulate(counts), strict=True))
+                ]
                 family.add_metric([partition], buckets, sum_value=stage.sums.get(signal, 0.0))
             yield family
+
+    def _fidelities(self, bounds: tuple[float, ...]) -> dict[int, Exemplar]:
+        """Bucket -> a traced run whose fidelity is in it.
+
+        Runs and their streams live in different partitions; the first that is shown has the exemplar, and whoever sums
+        over partitions, as one must, sees it.
+        """
+        traced = self._tracer.fidelities if self._tracer is not None else []
+        return {bisect_left(bounds, shown.value): _exemplar(shown) for shown in reversed(traced)}
 
     def _own(self) -> Iterator[Metric]:
         shell, publisher = self._shell, self._publisher
@@ -255,6 +287,7 @@ class StageCollector(Collector):
         for (topic, partition), records in self._lag().items():
             lag.add_metric([topic, str(partition)], records)
         yield lag
+        yield from self._tracing()
         for name, text, value in (
             ("records_deleted_unread", "records Kafka deleted before we read them", sum(shell.lost.values())),
             ("offsets_skipped", "offsets without a record: transaction markers, compaction", shell.skipped),
@@ -271,16 +304,34 @@ class StageCollector(Collector):
         yield self._freshness()
         yield InfoMetricFamily(METRIC_PREFIX + "build", "what is running", value=self._build)
 
+    def _tracing(self) -> Iterator[Metric]:
+        counts = self._tracer.counts if self._tracer is not None else {}
+        family = CounterMetricFamily(METRIC_PREFIX + "trace_spans", "spans by what became of them", labels=["outcome"])
+        for outcome in ("offered", "exported", "failed"):
+            family.add_metric([outcome], counts.get(outcome, 0))
+        yield family
+        left = CounterMetricFamily(METRIC_PREFIX + "trace_runs_left_out", "runs to trace, beyond what a second takes")
+        left.add_metric([], counts.get("left_out", 0))
+        yield left
+
     def _freshness(self) -> Metric:
         ages = self._shell.ages
         cumulative = ages.counts.cumsum()
-        buckets = [(f"{BOUNDS[index]:.4g}", float(cumulative[index])) for index in _EXPORTED]
+        buckets = [(bound_label(float(f"{BOUNDS[index]:.4g}")), float(cumulative[index])) for index in _EXPORTED]
         buckets.append(("+Inf", float(cumulative[-1])))
         family = HistogramMetricFamily(
             METRIC_PREFIX + "event_to_metric_seconds", "time from a record's timestamp to its effect on the metrics"
         )
         family.add_metric([], buckets, sum_value=ages.sum_seconds)
         return family
+
+
+def _exemplar(shown: Shown) -> Exemplar:
+    """A traced run as OpenMetrics has it: at most 128 characters of labels."""
+    labels = {"trace_id": shown.trace_id}
+    if sum(map(len, ("trace_id", shown.trace_id, "run_id", shown.run_id))) <= _EXEMPLAR_CHARACTERS:
+        labels["run_id"] = shown.run_id
+    return Exemplar(labels, shown.value, shown.at)
 
 
 def selected(counters: Counters, prefix: Key) -> dict[Key, int]:

@@ -51,6 +51,19 @@ class Sinks(Protocol):
         """Returns when everything is durable; raises if that cannot be had."""
 
 
+class Traces(Protocol):
+    """Who is told how long each step took: instants in seconds since the epoch."""
+
+    def batch(self, batch: Batch, outcomes: Any, taken_at: float, applied_at: float, written_at: float) -> None:
+        """A batch was taken from the queue, applied, and what follows from it written."""
+
+    def checkpoint(self, name: str, partition: int, size: int, began_at: float, ended_at: float) -> None:
+        """A checkpoint of `size` bytes was written."""
+
+    def restore(self, units: int, began_at: float, ended_at: float) -> None:
+        """The state of so many units was read back."""
+
+
 class Store(Protocol):
     """Where checkpoints are kept."""
 

@@ -19,7 +19,7 @@ from faust.types import TP
 
 from app.conventions import EXIT_FAIL_STOP
 from app.stream.ages import Ages
-from app.stream.protocol import Batch, Kind, Sinks, Stage, Store
+from app.stream.protocol import Batch, Kind, Sinks, Stage, Store, Traces
 
 log = logging.getLogger("qethics.shell")
 
@@ -89,6 +89,7 @@ class Shell:
         checkpoint_seconds: float,
         heartbeat_seconds: float,
         stall_seconds: float,
+        traces: Traces | None = None,
     ) -> None:
         #: Counts the restores; a batch of an earlier one is void.
         self.generation = 0
@@ -112,6 +113,7 @@ class Shell:
         self._checkpoint_seconds = checkpoint_seconds
         self._heartbeat_seconds = heartbeat_seconds
         self._stall_seconds = stall_seconds
+        self._traces = traces
         self._durable: dict[TP, int] = {}
         self._progress_at = time.monotonic()
 
@@ -138,12 +140,18 @@ class Shell:
         if batch.first != unit.positions[name]:
             raise RuntimeError(f"{batch.topic}/{batch.partition}: {batch.first} does not join {unit.positions[name]}")
         self.skipped += batch.next - batch.first - len(batch.records)
+        taken_at = time.time()
         outcomes = unit.stage.apply(batch._replace(topic=name))
         unit.positions[name] = batch.next
-        unit.writing = asyncio.ensure_future(self._sinks.write(batch.partition, outcomes))
+        unit.writing = asyncio.ensure_future(self._write(batch, outcomes, taken_at, time.time()))
         unit.writing.add_done_callback(self._written)
         self._progress_at = time.monotonic()
         self.ages.add(batch.records, time.time())
+
+    async def _write(self, batch: Batch, outcomes: Any, taken_at: float, applied_at: float) -> None:
+        await self._sinks.write(batch.partition, outcomes)
+        if self._traces is not None:
+            self._traces.batch(batch, outcomes, taken_at, applied_at, time.time())
 
     def _written(self, future: "asyncio.Future[None]") -> None:
         if not future.cancelled() and (error := future.exception()) is not None:
@@ -160,7 +168,7 @@ class Shell:
         async with unit.lock:
             if unit.positions == unit.checkpointed:
                 return
-            began = time.monotonic()
+            began, began_at = time.monotonic(), time.time()
             # No await between the two: state and positions belong together.
             state, positions = unit.stage.snapshot(), dict(unit.positions)
             unit.cost = _WRITING * (time.monotonic() - began)
@@ -168,6 +176,8 @@ class Shell:
                 await asyncio.shield(unit.writing)
             await self._store.write(self._name(unit), unit.partition, positions, state)
             unit.checkpointed, unit.checkpointed_at = positions, time.time()
+            if self._traces is not None:
+                self._traces.checkpoint(unit.kind.name, unit.partition, len(state), began_at, unit.checkpointed_at)
             share = sum(each.cost for each in self.units.values()) / _CHECKPOINT_SHARE
             unit.next_checkpoint = time.monotonic() + max(self._checkpoint_seconds, share)
             self._durable.update(self._by_tp(unit, positions))
@@ -196,7 +206,7 @@ class Shell:
 
         None, and nothing is changed, if `current` says at the end that the assignment is no longer the one in force.
         """
-        began = time.monotonic()
+        began, began_at = time.monotonic(), time.time()
         wanted = {(self._kinds[tp.topic][0].name, tp.partition): tp for tp in assigned if tp.topic in self._kinds}
         units = [Unit(self._kinds[tp.topic][0], tp.partition) for tp in wanted.values()]
         beginnings = await self._beginnings(assigned)
@@ -219,6 +229,8 @@ class Shell:
         self.restored_seconds = time.monotonic() - began
         self._progress_at = time.monotonic()
         self.ready = True
+        if self._traces is not None:
+            self._traces.restore(len(units), began_at, time.time())
         log.info("restored %d units in %.2f s", len(units), self.restored_seconds)
         return positions
 

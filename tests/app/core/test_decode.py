@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from records import dump, event, lifecycle, result
 
 from app.core import events
-from app.core.decode import MAX_BYTES, Reason, Rejection, decode_job, decode_result, trace_id
+from app.core.decode import MAX_BYTES, Reason, Rejection, decode_job, decode_result
 
 
 def nested(depth):
@@ -134,13 +134,6 @@ def test_a_wrong_cloudevent_is_rejected(change):
     envelope = {"specversion": "1.0", "id": "1", "source": "s", "type": "t", "data": {}} | change
     rejection = decode_job(dump(envelope), (("content-type", b"application/cloudevents+json"),))
     assert rejection.reason == Reason.CLOUDEVENTS
-
-
-def test_trace_context_is_kept_and_a_malformed_one_is_not():
-    good = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-    assert trace_id((("traceparent", good),)) == "4bf92f3577b34da6a3ce929d0e0e4736"
-    for bad in (b"", b"00-zz-1", good[:-1], b"00-" + b"0" * 32 + b"-00f067aa0ba902b7-01"):
-        assert trace_id((("traceparent", bad),)) is None
 
 
 json_values = st.recursive(
