@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PYTHONWARNINGS ?= ignore
 
-.PHONY: install install-bench demo test test-kafka lint prove bench lock clean
+.PHONY: install install-bench demo test test-kafka lint prove bench lock up clean
 
 # What is installed is what the lock file says, each file by its hash.
 install: $(VENV)/.installed
@@ -55,7 +55,13 @@ bench: install-bench
 # Needs `uv`. Hashes of every platform's files; no registry is named in the lock files.
 lock:
 	uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock
+	uv pip compile pyproject.toml --extra image --universal --generate-hashes --no-emit-index-url --no-header --quiet -c requirements.lock -o requirements-runtime.lock
 	uv pip compile pyproject.toml --extra dev --extra bench --universal --generate-hashes --no-emit-index-url --no-header --quiet -c requirements.lock -o requirements-bench.lock
+
+# The whole on one machine: Kafka, two workers, pager, load, Prometheus, Alertmanager, Grafana, Tempo, S3. Needs Docker.
+up:
+	$(PYTHON) deploy/compose/build.py --secrets
+	docker compose up --detach --build --wait
 
 clean:
 	rm -rf $(VENV) var .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

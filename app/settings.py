@@ -87,6 +87,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     worker_urls: str = "http://127.0.0.1:6066"
     #: Where runbooks are read; an alert's name is appended.
     runbooks_url: str = "http://127.0.0.1:6068/runbooks"
+    #: Where the dashboards are; pages of runs link to them.
+    grafana_url: str = "http://127.0.0.1:3000"
     #: Where spans are sent (OTLP over HTTP), e.g. http://127.0.0.1:4318/v1/traces; nowhere if empty.
     otlp_endpoint: str = ""
     #: The share of runs that is traced, beside those that broke a rule, failed, or whose producers recorded them; and
@@ -201,7 +203,7 @@ def _check(settings: Settings) -> None:
                     f"{PREFIX}{name.upper()} is not set, but the protocol is {settings.security_protocol}",
                     "set it, or choose another QETHICS_SECURITY_PROTOCOL",
                 )
-    for name in ("alertmanagers", "prometheus_url", "worker_urls", "runbooks_url", "otlp_endpoint"):
+    for name in ("alertmanagers", "prometheus_url", "worker_urls", "runbooks_url", "grafana_url", "otlp_endpoint"):
         for url in urls(getattr(settings, name)):
             if not _URL.match(url):
                 raise SettingError(f"{PREFIX}{name.upper()}: {url!r} is no URL", "write e.g. http://127.0.0.1:9093")

@@ -15,6 +15,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import (
     DashboardLinkType,
     DataSourceRef,
+    DynamicConfigValue,
     GridPos,
     VariableRefresh,
 )
@@ -23,7 +24,7 @@ DIRECTORY: Final = Path(__file__).parent / "dashboards"
 #: What a query is about: the workers, or the pager, that Prometheus scrapes.
 _OF: Final = 'job=~"$job",instance=~"$instance"'
 _METRICS: Final = DataSourceRef(type_val="prometheus", uid="${datasource}")
-_TRACES: Final = DataSourceRef(type_val="tempo", uid="${traces}")
+_TRACES: Final = DataSourceRef(type_val="tempo", uid="${tempo_datasource}")
 _TAG: Final = "qethics"
 
 
@@ -58,9 +59,20 @@ def traces(span: str, *attributes: str) -> tempo.TempoQuery:
     return found.limit(50).ref_id("A").datasource(_TRACES)
 
 
+def with_run_page(made: table.Panel) -> table.Panel:
+    """A table whose run ids lead to the page of the run, which the pager has (`qethics pager`)."""
+    link = {
+        "title": "The page of this run",
+        "url": "${pager}/runs/${__value.text}?at=${__data.fields.time}",
+        "targetBlank": True,
+    }
+    return made.override_by_regexp(".*run_id$", [DynamicConfigValue(id_val="links", value=[link])])
+
+
 def panel(made: Any, title: str, description: str, unit: str, place: tuple[int, int, int, int], *targets: Any) -> Any:
     """A panel with everything that one must have; `place` is x, y, width and height."""
     x, y, w, h = place
+    made = made.datasource(_TRACES if isinstance(targets[0], tempo.TempoQuery) else _METRICS)
     made = made.title(title).description(description).unit(unit).grid_pos(GridPos(h=h, w=w, x=x, y=y))
     for target in targets:
         made = made.with_target(target)
@@ -78,8 +90,8 @@ def dashboard(name: str, title: str, description: str, panels: Sequence[Any], *,
         .refresh("30s")
         .time("now-6h", "now")
         .timezone("utc")
-        .with_variable(d.DatasourceVariable("datasource").label("Metrics").type("prometheus"))
-        .with_variable(d.DatasourceVariable("traces").label("Traces").type("tempo"))
+        .with_variable(d.DatasourceVariable("datasource").label("Data source").type("prometheus"))
+        .with_variable(d.DatasourceVariable("tempo_datasource").label("Tempo data source").type("tempo"))
     )
     for label in ("job", "instance"):
         variable = (
@@ -93,6 +105,7 @@ def dashboard(name: str, title: str, description: str, panels: Sequence[Any], *,
         made = made.with_variable(variable.multi(True).include_all(True).all_value(".+"))
     if runs:
         made = made.with_variable(d.TextBoxVariable("run").label("Run id").default_value(".*"))
+        made = made.with_variable(d.TextBoxVariable("pager").label("Pager").default_value("http://127.0.0.1:6068"))
     link = d.DashboardLink("qethics").type(DashboardLinkType.DASHBOARDS).tags([_TAG]).include_vars(True).keep_time(True)
     made = made.link(link)
     for text, expression, color in (
@@ -112,7 +125,7 @@ def run_link() -> d.DashboardLink:
     return (
         d.DashboardLink("Runs")
         .type(DashboardLinkType.LINK)
-        .url("/d/qethics-debug?var-run=.*&${__url_time_range}&${datasource:queryparam}&${traces:queryparam}")
+        .url("/d/qethics-debug?var-run=.*&${__url_time_range}&${datasource:queryparam}&${tempo_datasource:queryparam}")
     )
 
 
@@ -245,7 +258,7 @@ def debug() -> d.Dashboard:
         "Root causes of complex incidents, run by run.",
         [
             panel(
-                table.Panel(),
+                with_run_page(table.Panel()),
                 "Per-run trace views with provenance metadata",
                 "Traces of runs, each with its steps; the provenance is in the attributes.",
                 "short",
@@ -261,7 +274,7 @@ def debug() -> d.Dashboard:
                 query(increase("fidelity_ratio_bucket", " by (le)"), "{{le}}", "A", exemplar=True).format("heatmap"),
             ),
             panel(
-                table.Panel(),
+                with_run_page(table.Panel()),
                 "Raw decision outputs for sampled runs",
                 "Decisions that runs influenced, with outcome, explanation score and whether they were acted on.",
                 "short",
@@ -269,7 +282,7 @@ def debug() -> d.Dashboard:
                 traces("decision", "outcome", "explanation_score", "acted_on"),
             ),
             panel(
-                table.Panel(),
+                with_run_page(table.Panel()),
                 "Admission control evaluation logs",
                 "What the gate was asked and answered, with the revision of the policy.",
                 "short",

@@ -172,7 +172,8 @@ class Traffic:
         grid = self._grids[job.circuit, backend]
         shares = grid.at(1.0)
         if self._scenario.replays_diverge:
-            shares = shares[::-1]
+            # One qubit is read the wrong way round. Reversing the whole string would change nothing that is symmetric.
+            shares = shares[np.arange(len(shares)) ^ 1]
         (text,) = _counts(self._rng.multinomial(SHOTS, shares, size=1), grid.qubits)
         self._replays += 1
         number = f"{self._seed}-again-{self._replays}"

@@ -21,6 +21,7 @@ from app.conventions import DIRECTIVES, REPLAY_REQUESTS
 from app.core.outcomes import Directive, ReplayRequest
 from app.errors import EnvironmentFault
 from app.follow import Follow
+from app.gameday import panels
 from app.gameday.history import backfill
 from app.gameday.servers import alertmanager, prometheus
 from app.gameday.watch import Sighting, Watcher
@@ -119,7 +120,12 @@ def run(
         say("broker, worker, pager, Prometheus and Alertmanager run")
         watcher = Watcher(told.url, watcher_port)
         day = _Day(
-            settings, watcher, processes, Traffic(SCENARIOS["healthy"], seed=seed, start=time.time(), rate=rate), say
+            settings,
+            rules.url,
+            watcher,
+            processes,
+            Traffic(SCENARIOS["healthy"], seed=seed, start=time.time(), rate=rate),
+            say,
         )
         return asyncio.run(day.run([FAILURES[name] for name in names], steady_seconds, spacing_seconds))
 
@@ -138,9 +144,16 @@ class _Day:
     """One game day."""
 
     def __init__(
-        self, settings: Settings, watcher: Watcher, processes: Sequence[ServiceProcess], traffic: Traffic, say: Say
+        self,
+        settings: Settings,
+        prometheus_url: str,
+        watcher: Watcher,
+        processes: Sequence[ServiceProcess],
+        traffic: Traffic,
+        say: Say,
     ) -> None:
         self._settings = settings
+        self._prometheus_url = prometheus_url
         self._watcher = watcher
         self._processes = processes
         self._traffic = traffic
@@ -169,7 +182,13 @@ class _Day:
                 played.append(await self._play(failure, spacing_seconds))
             await self._recover()
             played[-1] = (*played[-1][:2], time.time())  # what comes late is of the last one
-            return self._scoreboard(played, steady, time.time() - began)
+            asked = sum(1 for _ in panels.queries())
+            empty = await asyncio.to_thread(panels.without_data, self._prometheus_url, began, time.time())
+            return {
+                **self._scoreboard(played, steady, time.time() - began),
+                "panel_queries": asked,
+                "panel_queries_without_data": empty,
+            }
         finally:
             for task in tasks:
                 task.cancel()
@@ -323,4 +342,10 @@ def table(report: dict[str, Any]) -> str:
     ]
     widths = (3, 20, 5, 8, 5, 9, 10, 6, 6)
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (columns, *rows)]
-    return "\n".join([*lines, f"alerts in steady traffic: {report['steady_alerts']}; {report['events']:,} events"])
+    lines.append(f"alerts in steady traffic: {report['steady_alerts']}; {report['events']:,} events")
+    empty = report["panel_queries_without_data"]
+    named = "".join(f"; none for {each['dashboard']} / {each['panel']} / {each['ref']}" for each in empty)
+    lines.append(
+        f"queries of dashboards with data: {report['panel_queries'] - len(empty)} of {report['panel_queries']}{named}"
+    )
+    return "\n".join(lines)

@@ -17,15 +17,12 @@ from typing import Any, Final, NamedTuple
 
 import aiohttp
 import msgspec
-from aiokafka import TopicPartition
-from aiokafka.partitioner import murmur2
 
-from app import kafka
 from app.conventions import DECISIONS, JOBS, RESULTS, VIOLATIONS
 from app.core.evidence import instant
 from app.core.incidents import Incident
+from app.paging.records import about_runs
 from app.settings import Settings
-from app.stream.checkpoint import end_offset
 
 log = logging.getLogger("qethics.pager")
 
@@ -37,7 +34,6 @@ _TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
 _ABOUT_RUNS: Final = (JOBS, RESULTS, VIOLATIONS, DECISIONS)
 _RUNS_BEFORE_SECONDS: Final = 120.0
 _READ_SECONDS: Final = 30.0
-_MOST_RECORDS: Final = 1_000
 _MOST_BYTES: Final = 64 * 2**20
 _METRICS: Final = '{__name__=~"qethics_.*|qethics:.*"}'
 
@@ -127,37 +123,10 @@ def runs(settings: Settings) -> Callable[[Incident], Awaitable[Any]]:
 
     async def read(incident: Incident) -> dict[str, list[dict[str, Any]]]:
         wanted = {name.strip() for name in incident.annotations.get("runs", "").split(",") if name.strip()}
-        found: dict[str, list[dict[str, Any]]] = {name: [] for name in sorted(wanted)}
-        if not wanted:
-            return found
-        consumer = await kafka.connected(kafka.consumer(settings), settings)
-        try:
-            async with asyncio.timeout(_READ_SECONDS):
-                await _gather(consumer, settings, (incident.started_at or 0.0) - _RUNS_BEFORE_SECONDS, found)
-        finally:
-            await consumer.stop()
-        return found
+        since = (incident.started_at or 0.0) - _RUNS_BEFORE_SECONDS
+        return await about_runs(settings, _ABOUT_RUNS, wanted, since=since, seconds=_READ_SECONDS)
 
     return read
-
-
-async def _gather(consumer: Any, settings: Settings, since: float, found: dict[str, list[dict[str, Any]]]) -> None:
-    partitions = {murmur2(name.encode()) & 0x7FFFFFFF for name in found}
-    numbers = {number % settings.partitions for number in partitions}
-    tps = [TopicPartition(settings.topic(name), number) for name in _ABOUT_RUNS for number in numbers]
-    consumer.assign(tps)
-    ends = {tp: await end_offset(consumer, tp) for tp in tps}
-    for tp, place in (await consumer.offsets_for_times({tp: max(0, int(since * 1000)) for tp in tps})).items():
-        consumer.seek(tp, ends[tp] if place is None else place.offset)
-    names = {name.encode(): name for name in found}
-    while any([await consumer.position(tp) < ends[tp] for tp in tps]):
-        for tp, records in (await consumer.getmany(timeout_ms=200)).items():
-            for record in records:
-                name = names.get(record.key)
-                if name is not None and len(found[name]) < _MOST_RECORDS:
-                    said = {"topic": tp.topic, "partition": tp.partition, "offset": record.offset}
-                    value = (record.value or b"").decode(errors="replace")
-                    found[name].append({**said, "at": instant(record.timestamp / 1000), "value": value})
 
 
 def _tar(files: Mapping[str, bytes]) -> bytes:

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from app.catalog import DEFAULT_DIRECTORY
 from app.core.incidents import PHASES, Incident, Kind, Notification, phases
 from app.paging.desk import Desk
+from app.paging.runpage import RunPages
 from app.web.answers import MOST_BYTES, Refused, body, guard, healthz, json_answer, metrics_page, refusals
 
 RUNBOOKS: Final = DEFAULT_DIRECTORY.parent / "docs" / "runbooks"
@@ -50,7 +51,7 @@ _ACT: Final = msgspec.json.Decoder(ActRequest)
 
 
 def application(
-    desk: Desk, registry: CollectorRegistry, token: bytes | None, is_ready: Callable[[], bool]
+    desk: Desk, registry: CollectorRegistry, token: bytes | None, is_ready: Callable[[], bool], runs: RunPages
 ) -> web.Application:
     """The pages of the pager.
 
@@ -64,6 +65,8 @@ def application(
         What a request must carry as a bearer token (RFC 6750), if anything.
     is_ready
         Whether everything was read that was there at the start.
+    runs
+        The pages of runs.
     """
     pages = _Pages(desk, is_ready)
     app = web.Application(client_max_size=2 * MOST_BYTES, middlewares=[refusals, guard(token)])
@@ -74,6 +77,8 @@ def application(
             web.get("/v1/incidents/{id}", pages.incident),
             web.post("/v1/incidents/{id}/{act}", pages.act),
             web.get("/v1/mttr", pages.mttr),
+            web.get("/v1/runs/{id}", runs.document),
+            web.get("/runs/{id}", runs.page),
             web.get("/runbooks/{name}", runbook),
             web.get("/metrics", metrics_page(registry)),
             web.get("/healthz", healthz),

@@ -31,6 +31,8 @@ from app.paging.alertmanager import Alertmanager
 from app.paging.desk import Desk
 from app.paging.http import application
 from app.paging.metrics import PagerCollector
+from app.paging.records import about_runs
+from app.paging.runpage import TOPICS, RunPages
 from app.serving import forever, listening, own_directory, quiet_libraries, secret, told_to_stop
 from app.settings import Settings, urls
 
@@ -39,6 +41,8 @@ log = logging.getLogger("qethics.pager")
 #: The watchdog comes every minute; so long without it, the way from Prometheus to here is dead.
 _WATCHDOG_SECONDS: Final = 300.0
 _LOOK_SECONDS: Final = 1.0
+#: How long a page of a run may take.
+_PAGE_SECONDS: Final = 10.0
 
 
 def run_pager(settings: Settings) -> None:
@@ -182,7 +186,14 @@ class _Pager:
     async def _serve(self, desk: Desk, follow: Follow) -> Callable[[], Any]:
         registry = CollectorRegistry()
         registry.register(PagerCollector(self._book, lambda: self._clients, desk, lambda: self._unreadable))
-        pages = application(desk, registry, self._token, follow.read.is_set)
+        settings = self._settings
+
+        async def find(run_id: str, since: float) -> list[dict[str, Any]]:
+            found = await about_runs(settings, TOPICS, [run_id], since=since, seconds=_PAGE_SECONDS)
+            return found[run_id]
+
+        runs = RunPages(find, settings.grafana_url, settings.topic_prefix)
+        pages = application(desk, registry, self._token, follow.read.is_set, runs)
         runner = web.AppRunner(pages, access_log=None)
         await runner.setup()
         await web.SockSite(runner, self._listener).start()

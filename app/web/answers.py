@@ -19,6 +19,9 @@ MOST_BYTES: Final = 2**20
 _READ_SECONDS: Final = 2.0
 _JSON: Final = "application/json"
 
+#: What is not open to everybody where there is a token.
+_GUARDED: Final = ("/v1/", "/runs/")
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -51,7 +54,7 @@ def guard(token: bytes | None) -> Any:
 
     @web.middleware
     async def asked(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if token is not None and request.path.startswith("/v1/"):
+        if token is not None and request.path.startswith(_GUARDED):
             given = request.headers.get("Authorization", "").removeprefix("Bearer ").encode(errors="surrogateescape")
             if not hmac.compare_digest(given, token):
                 raise Refused(

@@ -83,13 +83,13 @@ def test_a_dashboard_can_be_provisioned_and_is_templated(name):
     assert document["editable"] is False
     assert document["links"][0]["tags"] == ["qethics"]
     names = [variable["name"] for variable in document["templating"]["list"]]
-    assert names[:4] == ["datasource", "traces", "job", "instance"]
+    assert names[:4] == ["datasource", "tempo_datasource", "job", "instance"]
     assert [each["name"] for each in document["annotations"]["list"]] == ["Orders", "Recalibrations"]
     for panel in document["panels"]:
         assert panel["description"]
         assert panel["fieldConfig"]["defaults"]["unit"]
         for target in panel["targets"]:
-            assert target["datasource"]["uid"] in {"${datasource}", "${traces}"}
+            assert target["datasource"]["uid"] in {"${datasource}", "${tempo_datasource}"}
 
 
 @every
