@@ -45,7 +45,9 @@ async def publish(
         if paced and message.at > time.time():
             progress(sent)
             await asyncio.sleep(max(_SLICE_SECONDS, message.at - time.time()))
-        pending.append(await producer.send(topic(message.topic), message.value, key=message.key))
+        pending.append(
+            await producer.send(topic(message.topic), message.value, key=message.key, headers=message.headers)
+        )
         sent += 1
         if len(pending) >= _IN_FLIGHT:
             await asyncio.gather(*pending)

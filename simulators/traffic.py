@@ -33,6 +33,7 @@ class Message(NamedTuple):
     topic: str
     key: bytes
     value: bytes
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 class Job(Struct, frozen=True):
@@ -128,9 +129,20 @@ class Traffic:
         Events a second, jobs and results together, > 0.
     results_per_run
         Circuits of one run, >= 1; 8 makes as many results as job events.
+    traced
+        Whether producers say in a header which trace a run is part of.
     """
 
-    def __init__(self, scenario: Scenario, *, seed: int, start: float, rate: float, results_per_run: int = 1) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        *,
+        seed: int,
+        start: float,
+        rate: float,
+        results_per_run: int = 1,
+        traced: bool = False,
+    ) -> None:
         self.truth = Truth()
         self._scenario = scenario
         #: When what is played now began, in seconds from the start.
@@ -138,6 +150,7 @@ class Traffic:
         self._seed = seed
         self._start = start
         self._results_per_run = results_per_run
+        self._traced = traced
         self._runs_per_second = rate / (_JOB_EVENTS + results_per_run)
         self._rng = np.random.default_rng(seed)
         self._calibrations: dict[str, Calibration] = load()
@@ -221,7 +234,11 @@ class Traffic:
         for index in range(size):
             first = index * self._results_per_run
             outcomes = counts[first : first + self._results_per_run]
+            before = len(made)
             self._run(made, JOBS[jobs[index]], DEVICES[devices[index]], draws[index], outcomes)
+            if self._traced:
+                headers = (("traceparent", f"00-{rng.bytes(16).hex()}-{rng.bytes(8).hex()}-00".encode()),)
+                made[before:] = [message._replace(headers=headers) for message in made[before:]]
             self._made += 1
         return made
 

@@ -15,13 +15,17 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
 
 from aiokafka.partitioner import DefaultPartitioner
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from app import kafka
 from app.bench import peers
@@ -81,6 +85,8 @@ def run(*, events: int, repeats: int, open_runs: int, say: Say) -> dict[str, Any
         figures["decode"].append(peers.decode_rate(messages))
     say(f"{open_runs} open runs")
     memory = _child("memory", str(open_runs), timeout=_TIMEOUT_SECONDS + open_runs / 1_000)
+    say("tracing")
+    tracing = _tracing(events, repeats, say)
     say("checkpoints")
     return {
         "events": len(messages),
@@ -91,6 +97,7 @@ def run(*, events: int, repeats: int, open_runs: int, say: Say) -> dict[str, Any
         "ratio": {name: _ratio(figures["qethics"], runs) for name, runs in figures.items()},
         "runs": figures,
         "open_runs": memory,
+        "tracing": tracing,
         "checkpoints": _checkpoints(messages, say),
     }
 
@@ -116,6 +123,10 @@ def table(report: dict[str, Any]) -> str:
     lines += [f"goal: {text}: {'met' if met else 'MISSED'}" for text, met in goals]
     memory = report["open_runs"]
     lines.append(f"open runs: {memory['count']:,} in {memory['resident_bytes'] / 2**20:,.0f} MiB")
+    tracing = report["tracing"]
+    lines.append(
+        f"tracing costs {tracing['cost_ratio']:.1%} of throughput ({tracing['spans']} spans a round; goal: below 5 %)"
+    )
     checkpoints = report["checkpoints"]
     lines.append(
         f"checkpoints at {checkpoints['open_runs']:,} open runs cost {checkpoints['cost_ratio']:.1%} of throughput; "
@@ -151,10 +162,11 @@ async def preload(settings: Settings, messages: Sequence[Message]) -> None:
             batch = batches.get(target)
             if batch is None:
                 batch = batches[target] = producer.create_batch()
-            if batch.append(key=message.key, value=message.value, timestamp=None) is None:
+            headers = list(message.headers)
+            if batch.append(key=message.key, value=message.value, timestamp=None, headers=headers) is None:
                 await (await producer.send_batch(batch, settings.topic(target[0]), partition=target[1]))
                 batch = batches[target] = producer.create_batch()
-                batch.append(key=message.key, value=message.value, timestamp=None)
+                batch.append(key=message.key, value=message.value, timestamp=None, headers=headers)
         for (topic, number), batch in batches.items():
             await (await producer.send_batch(batch, settings.topic(topic), partition=number))
     finally:
@@ -225,6 +237,60 @@ def _child(*arguments: str, timeout: float = _TIMEOUT_SECONDS) -> dict[str, Any]
         raise EnvironmentFault(f"{arguments[0]} gave no figures: {done.stderr[-800:]}", "run it by itself to see why")
     figures: dict[str, Any] = json.loads(lines[-1])["bench"]
     return figures
+
+
+def _tracing(events: int, repeats: int, say: Say) -> dict[str, Any]:
+    """What it costs to trace: records that name their traces, with a collector beside and without, in turn."""
+    traffic = Traffic(
+        SCENARIOS["steady"], seed=1, start=time.time(), rate=20_000, results_per_run=RESULTS_PER_RUN, traced=True
+    )
+    messages = traffic.runs(events // (2 * RESULTS_PER_RUN))
+    rates: dict[bool, list[float]] = {False: [], True: []}
+    spans = 0
+    with _collector() as (endpoint, received):
+        for repeat in range(repeats):
+            for traced in (False, True):
+                say(f"tracing {'on' if traced else 'off'}, round {repeat + 1} of {repeats}")
+                received.clear()
+                with embedded_broker() as bootstrap, tempfile.TemporaryDirectory(prefix="qethics-bench-") as directory:
+                    settings = _settings(bootstrap, directory, otlp_endpoint=endpoint if traced else "")
+                    asyncio.run(preload(settings, messages))
+                    rates[traced].append(_qethics(settings, len(messages), Path(directory))[0])
+                spans = len(received) if traced else spans
+    ratios = [one / other for one, other in zip(rates[True], rates[False], strict=True)]
+    return {
+        "events_per_cpu_second_without": statistics.median(rates[False]),
+        "events_per_cpu_second_with": statistics.median(rates[True]),
+        "cost_ratio": 1 - statistics.median(ratios),
+        "rounds": ratios,
+        "spans": spans,
+    }
+
+
+@contextmanager
+def _collector() -> Iterator[tuple[str, list[str]]]:
+    """A collector of spans that keeps their names: its address, and what it has."""
+    received: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            request = ExportTraceServiceRequest.FromString(self.rfile.read(int(self.headers["Content-Length"])))
+            for resource in request.resource_spans:
+                received.extend(span.name for scope in resource.scope_spans for span in scope.spans)
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *arguments: Any) -> None:
+            """Requests are not worth a line."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1/traces", received
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def _checkpoints(messages: Sequence[Message], say: Say) -> dict[str, Any]:

@@ -25,6 +25,8 @@ def test_the_pipeline_bench_reports_every_figure():
     assert report["open_runs"]["count"] == (1_000_000 if FULL else 100_000)
     assert report["open_runs"]["resident_bytes"] > 0
     assert report["checkpoints"]["recovery_seconds"] > 0
+    assert report["tracing"]["spans"] > 0
+    assert report["tracing"]["events_per_cpu_second_with"] > 0
 
 
 @pytest.mark.once
