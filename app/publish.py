@@ -46,7 +46,7 @@ async def publish(
             progress(sent)
             await asyncio.sleep(max(_SLICE_SECONDS, message.at - time.time()))
         pending.append(
-            await producer.send(topic(message.topic), message.value, key=message.key, headers=message.headers)
+            await producer.send(topic(message.topic), message.value, key=message.key, headers=[*message.headers])
         )
         sent += 1
         if len(pending) >= _IN_FLIGHT:

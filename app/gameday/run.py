@@ -205,7 +205,7 @@ class _Day:
         for message in self._messages():
             while message.at > time.time():
                 await asyncio.sleep(_SLICE_SECONDS)
-            await producer.send(topic(message.topic), message.value, key=message.key, headers=message.headers)
+            await producer.send(topic(message.topic), message.value, key=message.key, headers=[*message.headers])
             self._sent += 1
 
     def _messages(self) -> Iterator[Message]:

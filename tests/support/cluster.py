@@ -180,7 +180,7 @@ class Cluster:
                 if rate is not None and sent % 200 == 0:
                     await asyncio.sleep(max(0, sent / rate - (time.monotonic() - began)))
                 topic = self.settings.topic(message.topic)
-                pending.append(await producer.send(topic, message.value, key=message.key, headers=message.headers))
+                pending.append(await producer.send(topic, message.value, key=message.key, headers=[*message.headers]))
             await asyncio.gather(*pending)
         finally:
             await producer.stop()
