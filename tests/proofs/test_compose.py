@@ -41,10 +41,8 @@ def test_docker_compose_takes_the_file(project):
 
 def test_prometheus_and_alertmanager_take_what_is_mounted(tmp_path):
     shutil.copytree(ROOT / "deploy/prometheus/rules", tmp_path / "rules")
-    for name, program in (
-        ("prometheus.yaml", ["promtool", "check", "config"]),
-        ("alertmanager.yaml", ["amtool", "check-config"]),
-    ):
+    programs = {"prometheus.yaml": ("promtool", "check", "config"), "alertmanager.yaml": ("amtool", "check-config")}
+    for name, program in programs.items():
         path = Path(shutil.copy(ROOT / "deploy/compose" / name, tmp_path))
         done = subprocess.run([*program, path], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
