@@ -77,7 +77,6 @@ FALLBACK_CLASSICAL: Final = "fallback_classical"
 FREEZE_OFFLOAD: Final = "freeze_offload"
 DIRECTIVE_KINDS: Final = (DISABLE_ROUTING, ROLLBACK_CANARY, FALLBACK_CLASSICAL, FREEZE_OFFLOAD)
 POLICY_REFUSED_ALERT: Final = "PolicyBundleRefused"
-POLICY_DRIFT_ALERT: Final = "PolicyDrift"
 WATCHDOG_ALERT: Final = "Watchdog"
 WATCHDOG_SILENT_ALERT: Final = "WatchdogSilent"
 PAGER_ALERT: Final = "PagerHeartbeat"

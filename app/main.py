@@ -257,9 +257,7 @@ class _Worker:
             await producer.send_and_wait(settings.topic(JOBS), bundle, partition=partition, headers=headers)
 
         source = Source(settings.policy_bundle, bundles, self._directory / "policy-version")
-        self._watch = Watch(
-            source, bundles, self._name, in_force=lambda: _in_force(shell), activate=activate, tell=publisher.tell
-        )
+        self._watch = Watch(source, bundles, in_force=lambda: _in_force(shell), activate=activate)
         await source.look()
         if source.refused is not None:
             log.error("%s is refused, and what no policy judges is denied: %s", source.path, source.refused)

@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
-from aiokafka import AIOKafkaProducer
 from prometheus_client import CollectorRegistry
 
 from app import kafka
@@ -29,9 +28,7 @@ from app.policy.bundles import Bundles
 from app.policy.watch import Source, Watch
 from app.serving import forever, listening, own_directory, quiet_libraries, secret, told_to_stop
 from app.settings import Settings
-from app.sinks import alerts
 from app.sinks.policy_metrics import PolicyCollector
-from app.sinks.topic import Publisher
 from app.tracing import tracer
 
 log = logging.getLogger("qethics.admission")
@@ -112,7 +109,7 @@ class _Gate:
                 traced=(lambda *_: None) if spans is None else spans.admission,
             )
             stack.callback(gatekeeper.close)
-            watch = self._watch(producer)
+            watch = self._watch()
             stack.push_async_callback(await self._serve(gatekeeper, directives, watch))
             tasks = [
                 forever(watch.run(settings.policy_seconds)),
@@ -124,16 +121,11 @@ class _Gate:
                 each.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _watch(self, producer: AIOKafkaProducer) -> Watch:
-        settings = self._settings
-        publisher = Publisher(producer, (alerts.SINK,), settings.topic, settings.partitions)
-
+    def _watch(self) -> Watch:
         async def activate(partition: int, bundle: bytes) -> None:
             """The gate goes by the source itself, and by no partition."""
 
-        return Watch(
-            self._source, self._bundles, self._name, in_force=self._in_force, activate=activate, tell=publisher.tell
-        )
+        return Watch(self._source, self._bundles, in_force=self._in_force, activate=activate)
 
     def _in_force(self) -> dict[int, Policy]:
         """What the gate goes by, as if it were a partition."""

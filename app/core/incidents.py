@@ -7,6 +7,7 @@ can come twice, so that acts may come in any order and any number of times.
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
@@ -148,9 +149,12 @@ class Incidents:
 
     def take(self, act: Act) -> bool:
         """Take in an act; whether anything is known now that was not."""
+        at = _seconds(act.at)
+        if act.act == "opened":
+            _seconds(act.starts_at)  # what is no time must change nothing
         before = self.known.get(act.incident_id)
         one = self.known.setdefault(act.incident_id, Incident(incident_id=act.incident_id))
-        return _FOLDS[act.act](one, act, _seconds(act.at)) or before is None
+        return _FOLDS[act.act](one, act, at) or before is None
 
     def told(self, notification: Notification, at: float) -> list[Act]:
         """The acts that a notification is, received `at` (seconds since the epoch); those that say nothing new are not.
@@ -278,6 +282,11 @@ def figures(values: Sequence[float]) -> Figures:
     values
         Seconds, in any order. The quantiles interpolate linearly (type 7 of Hyndman and Fan 1996).
     """
+    return _figures(tuple(values))
+
+
+@lru_cache(maxsize=64)  # asked for with every scrape, and seldom of anything new
+def _figures(values: tuple[float, ...]) -> Figures:
     if not values:
         return Figures(0, None, None, None, None, None)
     found = np.sort(np.asarray(values, dtype=float))

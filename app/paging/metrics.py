@@ -24,20 +24,29 @@ class PagerCollector(Collector):
     ----------
     book, clients, desk, unreadable
         What is read.
+    is_ready
+        Whether all incidents there were at the start are known.
     """
 
     def __init__(
-        self, book: Book, clients: Callable[[], Sequence[Alertmanager]], desk: Desk, unreadable: Callable[[], int]
+        self,
+        book: Book,
+        clients: Callable[[], Sequence[Alertmanager]],
+        desk: Desk,
+        unreadable: Callable[[], int],
+        is_ready: Callable[[], bool],
     ) -> None:
         self._book = book
         self._clients = clients
         self._desk = desk
         self._unreadable = unreadable
+        self._is_ready = is_ready
 
     def collect(self) -> Iterable[Metric]:
         """All metrics, as they are now."""
         yield from self._pushing()
-        yield from self._incidents()
+        if self._is_ready():  # a counter that is still being read would be taken for one that rises
+            yield from self._incidents()
 
     def _pushing(self) -> Iterator[Metric]:
         pushed = GaugeMetricFamily(

@@ -185,7 +185,8 @@ class _Pager:
 
     async def _serve(self, desk: Desk, follow: Follow) -> Callable[[], Any]:
         registry = CollectorRegistry()
-        registry.register(PagerCollector(self._book, lambda: self._clients, desk, lambda: self._unreadable))
+        clients, unreadable, is_ready = lambda: self._clients, lambda: self._unreadable, follow.read.is_set
+        registry.register(PagerCollector(self._book, clients, desk, unreadable, is_ready))
         settings = self._settings
 
         async def find(run_id: str, since: float) -> list[dict[str, Any]]:

@@ -8,12 +8,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from app.conventions import POLICY_DRIFT_ALERT
-from app.core.drift_alert import condition
-from app.core.evidence import instant
-from app.core.identity import outcome_id
-from app.core.in_force import refused
-from app.core.outcomes import Alert
 from app.core.policy import Policy, PolicyError
 from app.policy.bundle import MOST_BYTES, Unsettled
 from app.policy.bundles import Bundles
@@ -70,6 +64,7 @@ class Source:
                 self._seen = None
             if self.refused != said:
                 self.refused, self.refusals = said, self.refusals + 1
+                log.error("%s is refused: %s", self.path, said)
             return
         self.policy = self._bundles.current = self._held
         self.refused = None
@@ -112,44 +107,33 @@ class Source:
 
 
 class Watch:
-    """Puts the source's policy in force in the partitions of a worker, and says when it is not.
+    """Puts the source's policy in force in the partitions of a worker; metrics say where it is not.
 
     Parameters
     ----------
     source, bundles
         What is to be in force, and what must be kept ready for it.
-    worker
-        The label of its alerts.
     in_force
         Partition -> the policy it is judged by.
     activate
         Puts a bundle into the log of a partition.
-    tell
-        Writes an alert.
     """
 
     def __init__(
         self,
         source: Source,
         bundles: Bundles,
-        worker: str,
         *,
         in_force: Callable[[], Mapping[int, Policy]],
         activate: Callable[[int, bytes], Awaitable[object]],
-        tell: Callable[[Alert], Awaitable[object]],
     ) -> None:
         self.source = source
         #: Partitions that are judged by another policy than the source has.
         self.drifted: list[int] = []
         self._bundles = bundles
-        self._labels = {"worker": worker}
         self._in_force = in_force
         self._activate = activate
-        self._tell = tell
         self._asked: dict[tuple[int, str], float] = {}
-        self._drifted_at: float | None = None
-        self._drift_told = False
-        self._refusal_told: str | None = None
 
     async def run(self, seconds: float) -> None:
         """Step every so many seconds, without end."""
@@ -176,44 +160,9 @@ class Watch:
         for number in self.drifted:
             if wanted is not None and wanted.pack.version > partitions[number].pack.version:
                 await self._put(number, wanted, now)
-        await self._tell_refusal(now)
-        await self._tell_drift(now)
         self._bundles.keep({*partitions.values()} | ({wanted} if wanted is not None else set()), now)
 
     async def _put(self, partition: int, policy: Policy, now: float) -> None:
         if now - self._asked.get((partition, policy.digest), float("-inf")) >= _AGAIN_SECONDS:
             await self._activate(partition, policy.bundle)
             self._asked[partition, policy.digest] = now
-
-    async def _tell_refusal(self, now: float) -> None:
-        said = self.source.refused
-        if (said is None) == (self._refusal_told is None):
-            return
-        text = f"the bundle {self.source.path.name} is refused: {said}" if said else "the bundle is good again"
-        await self._tell(refused(self._labels, "firing" if said else "resolved", now, text))
-        self._refusal_told = said
-
-    async def _tell_drift(self, now: float) -> None:
-        if not self.drifted:
-            self._drifted_at = None
-        elif self._drifted_at is None:
-            self._drifted_at = now
-        drifts = self._drifted_at is not None and now - self._drifted_at >= DRIFT_SECONDS
-        if drifts == self._drift_told:
-            return
-        text = f"partitions {self.drifted} are" if drifts else "all partitions are"
-        text += " not judged by the policy of the source" if drifts else " judged by the policy of the source again"
-        status = "firing" if drifts else "resolved"
-        alert = Alert(
-            alert_id=outcome_id("alert", POLICY_DRIFT_ALERT, *self._labels.values(), status, f"{now:.3f}"),
-            fingerprint=condition(POLICY_DRIFT_ALERT, self._labels),
-            name=POLICY_DRIFT_ALERT,
-            severity="page",
-            status=status,
-            at=instant(now),
-            labels=self._labels,
-            summary=text,
-            figures={"partitions": float(len(self.drifted))},
-        )
-        await self._tell(alert)
-        self._drift_told = drifts

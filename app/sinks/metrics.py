@@ -143,6 +143,7 @@ class StageCollector(Collector):
             yield self._counter(
                 METRIC_PREFIX + row.name, row.text, row.labels, (row.key,), known.get(row.key, set()), counted
             )
+        yield from self._accepted(counted)
         yield from self._states(counted)
         yield from self._spending([stage for _, stage in counted if isinstance(stage, StreamStage)])
         yield from self._histograms([(number, stage) for number, stage in counted if isinstance(stage, StreamStage)])
@@ -175,6 +176,21 @@ class StageCollector(Collector):
                 else:
                     family.add_metric([*key, partition], value)
         return family
+
+    @staticmethod
+    def _accepted(counted: list[tuple[str, RunStage | StreamStage]]) -> Iterator[Metric]:
+        """Events that came, and those refused; where all are refused there is still what they are a share of."""
+        of = ["partition"]
+        came = CounterMetricFamily(
+            METRIC_PREFIX + "event_acceptance_valid", "events that came, repeats left out", labels=of
+        )
+        bad = CounterMetricFamily(METRIC_PREFIX + "event_acceptance_bad", "events sent to dead-letter", labels=of)
+        for partition, stage in counted:
+            if isinstance(stage, RunStage):
+                applied, refused = (sum(selected(stage.counters, (key,)).values()) for key in ("applied", "rejected"))
+                came.add_metric([partition], applied + refused)
+                bad.add_metric([partition], refused)
+        yield from (came, bad)
 
     def _violation(self, key: Key, partition: str) -> Shown | None:
         """The last traced run that broke a rule."""

@@ -1,7 +1,6 @@
 """What sinks that write to a topic share: a row says what to write, the publisher writes it and counts."""
 
 import asyncio
-import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
@@ -10,10 +9,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 from aiokafka.structs import RecordMetadata
 
-from app.core.identity import bucket
-from app.core.outcomes import Alert, Outcomes
-
-log = logging.getLogger("qethics.sinks")
+from app.core.outcomes import Outcomes
 
 #: The largest batch put together here, in bytes; the brokers' default limit is 1 MiB.
 BATCH_BYTES: Final = 900_000
@@ -63,11 +59,6 @@ class Publisher:
         self._sinks = sinks
         self._topic = topic
         self._partitions = partitions
-
-    async def tell(self, alert: Alert) -> None:
-        """Write an alert that follows from no record."""
-        log.warning("%s: %s", alert.name, alert.summary)
-        await self.write(bucket(alert.fingerprint, self._partitions), Outcomes(alerts=[alert]))
 
     async def write(self, partition: int, outcomes: Outcomes) -> None:
         """Write everything and return when every in-sync replica has it.

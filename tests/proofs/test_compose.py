@@ -1,4 +1,4 @@
-"""docker-compose.yml as Docker Compose itself reads it, and the configuration that it mounts as the real programs do."""
+"""docker-compose.yml as Docker Compose reads it, and the configuration that it mounts as the real programs do."""
 
 import json
 import shutil

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import tarfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -23,13 +24,16 @@ from app.core.evidence import instant
 from app.core.outcomes import Alert
 from app.gameday.servers import alertmanager
 from app.paging.http import RUNBOOKS
-from simulators.traffic import Message
+from simulators.scenarios import SCENARIOS
+from simulators.traffic import Message, Traffic
 
 pytestmark = [pytest.mark.once, pytest.mark.broker]
 
 FULL = os.environ.get("PROVE", "full") == "full"
 #: How long Alertmanager is away.
 AWAY_SECONDS = 600 if FULL else 20
+#: Events a second beside it.
+RATE = 300
 #: Intervals of Alertmanager that nobody waits for in a test.
 QUICK = {
     "group_wait: 30s": "group_wait: 1s",
@@ -165,6 +169,38 @@ def test_no_page_is_lost_while_alertmanager_is_away_slow_broken_and_without_its_
         assert 1 <= len(setting.told(name)) <= 2 + AWAY_SECONDS // 200, name
 
 
+def test_an_alertmanager_that_is_away_or_slow_slows_no_event(setting):
+    """Consumer lag beside it, in records that wait: with everything well, and with Alertmanager away and then slow."""
+    setting.cluster.start()
+    setting.cluster.await_ready()
+    setting.start()
+    seconds = AWAY_SECONDS / 4
+    traffic = Traffic(SCENARIOS["healthy"], seed=5, start=time.time(), rate=RATE)
+    sending = threading.Thread(
+        target=lambda: asyncio.run(setting.cluster.produce(traffic.for_seconds(4 * seconds + 10), paced=True)),
+        daemon=True,
+    )
+    sending.start()
+    time.sleep(10)
+    lags = {}
+    # Well again at the end, so that what only drifts with time is not taken for Alertmanager's doing.
+    for period, mode in (("well", "open"), ("away", "cut"), ("slow", "slow"), ("well again", "open")):
+        setting.way.mode = mode
+        setting.say(made(f"While {period}".title().replace(" ", "")))
+        until, seen = time.monotonic() + seconds, []
+        while time.monotonic() < until:
+            seen.append(setting.cluster.total("lag"))
+            time.sleep(0.1)
+        lags[period] = sum(seen) / len(seen)
+    well = (lags["well"] + lags["well again"]) / 2
+    changes = {period: (lags[period] - well) / RATE for period in ("away", "slow")}
+    said = {name: round(value, 2) for name, value in lags.items()}
+    print(f"records that wait: {said}; change as a share of a second's events: {changes}")  # noqa: T201 - the figure
+    assert max(changes.values()) < 0.05
+    setting.cluster.await_(lambda: len(setting.firing()) == 4, 30, "and no page was lost")
+    sending.join(30)
+
+
 def test_an_alert_survives_kill_9_fires_on_and_resolves_once(setting):
     setting.start()
     await_ = setting.cluster.await_
@@ -271,6 +307,11 @@ def test_incidents_are_opened_worked_on_and_measured_over_http_and_the_command_l
     assert [row["n"] for row in ask("stats", pager=url)["seconds"]["page"].values()] == [1, 1, 1, 1]
     assert 'qethics_incident_resolution_valid_total{severity="page"} 1.0' in setting.pager.page("/metrics")
 
+    page = setting.pager.page(f"/runs/run-1?at={now}", timeout=20)
+    assert "Run run-1" in page
+    assert page.count(f"{setting.cluster.settings.topic_prefix}") == 0, "topics are called by their short names"
+    assert page.count(" jobs</th>") == 7
+    assert page.count(" results</th>") == 1
     check_bundle(tmp_path / "data" / "incidents" / f"{incident_id}.tar.gz", worker)
     # All of it is in the topic: another pager knows it.
     setting.pager.send(signal.SIGKILL)

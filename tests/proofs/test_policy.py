@@ -183,10 +183,6 @@ def test_a_new_bundle_takes_over_while_events_flow_and_a_bad_one_does_not(cluste
     assert versions(cluster) == [2.0] * 4, "what takes over a partition goes on with what was in force"
 
     cluster.await_(lambda: figures(cluster, "qethics_policy_source_refusals_total") == [1.0], 30, "counted")
-    alerts = asyncio.run(cluster.values(ALERTS))
-    firing = {alert["labels"]["worker"] for alert in alerts if alert["name"] == "PolicyBundleRefused"}
-    assert len(firing) == 2
-
     read = asyncio.run(cluster.read(VIOLATIONS))
     runs, revisions = set(), set()
     for records in read.values():

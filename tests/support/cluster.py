@@ -170,8 +170,8 @@ class Cluster:
     async def topics(self):
         await kafka.ensure_topics(self.settings)
 
-    async def produce(self, messages, rate=None, **options):
-        """Publish; `rate` in records a second."""
+    async def produce(self, messages, rate=None, *, paced=False, **options):
+        """Publish; `rate` in records a second, or each at its own time."""
         producer = await kafka.connected(kafka.producer(self.settings, linger_ms=5, **options), self.settings)
         pending = []
         began = time.monotonic()
@@ -179,6 +179,8 @@ class Cluster:
             for sent, message in enumerate(messages):
                 if rate is not None and sent % 200 == 0:
                     await asyncio.sleep(max(0, sent / rate - (time.monotonic() - began)))
+                if paced and message.at > time.time():
+                    await asyncio.sleep(max(0.01, message.at - time.time()))
                 topic = self.settings.topic(message.topic)
                 pending.append(await producer.send(topic, message.value, key=message.key, headers=[*message.headers]))
             await asyncio.gather(*pending)

@@ -16,7 +16,9 @@ from app.core.incidents import Incidents
 from app.core.paging import Book
 from app.paging.desk import Desk
 from app.paging.metrics import PagerCollector
+from app.policy.watch import Source, Watch
 from app.sinks.metrics import StageCollector
+from app.sinks.policy_metrics import PolicyCollector
 
 GRAFANA = DEFAULT_DIRECTORY.parent / "grafana"
 #: The panels, as the source document lists them.
@@ -108,7 +110,9 @@ def names(catalog, policy):
     """Every metric that a worker or a pager shows."""
     registry = CollectorRegistry()
     registry.register(StageCollector(Shell(catalog, policy), Publisher(), lambda: {}, catalog, {"version": "1"}))
-    registry.register(PagerCollector(Book(""), lambda: [], Desk(Incidents(), None, None), lambda: 0))
+    registry.register(PagerCollector(Book(""), lambda: [], Desk(Incidents(), None, None), lambda: 0, lambda: True))
+    watch = Watch(Source(Path("bundle"), None, Path("version")), None, in_force=dict, activate=None)
+    registry.register(PolicyCollector(dict, watch))
     kinds = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"], "info": ["_info"]}
     return {family.name + suffix for family in registry.collect() for suffix in kinds.get(family.type, [""])}
 

@@ -26,7 +26,7 @@ from app.policy import bundle as bundles
 from app.policy.bundle import BundleError
 from app.policy.bundles import Bundles
 from app.policy.pack import load_pack
-from app.policy.watch import DRIFT_SECONDS, Source, Watch
+from app.policy.watch import Source, Watch
 
 SIGNATURES = ".signatures.json"
 
@@ -441,22 +441,17 @@ class Partitions:
     """Two partitions whose log is read as soon as something is in it."""
 
     def __init__(self, made, path):
-        self.bundles, self.alerts, self.put = made, [], []
+        self.bundles, self.put = made, []
         self.read = True
         self.source = Source(path, made, path.with_name("policy-version"))
         self.policies = {}
-        self.watch = Watch(
-            self.source, made, "w1", in_force=lambda: self.policies, activate=self.activate, tell=self.tell
-        )
+        self.watch = Watch(self.source, made, in_force=lambda: self.policies, activate=self.activate)
         self.now = 1.79e9
 
     async def activate(self, partition, bundle):
         self.put.append((partition, bundle))
         if self.read:
             self.policies[partition] = self.bundles.load(bundle)
-
-    async def tell(self, alert):
-        self.alerts.append((alert.name, alert.status, alert.summary))
 
     def step(self, seconds=2.0):
         self.now += seconds
@@ -489,24 +484,21 @@ def test_a_new_bundle_is_put_into_every_partition_once(watched, small, pair):
     assert watched.put == [(0, newer), (1, newer)]
     assert {policy.pack.version for policy in watched.policies.values()} == {8}
     assert watched.watch.drifted == []
-    assert watched.alerts == []
+    assert watched.source.refused is None
 
 
-def test_a_bundle_that_is_refused_leaves_the_old_one_and_says_so_once(watched, small, pair, good):
+def test_a_bundle_that_is_refused_leaves_the_old_one_and_says_so_once(watched, small, pair, good, caplog):
     for bad, why in ((good[:999], "it is not whole"), (version(small, pair, 6), "its version 6 is not above 7")):
         replace(watched.source.path, bad)
         for _ in range(3):
             watched.step()
-        assert watched.source.refused is not None
+        assert why in watched.source.refused
         assert watched.watch.drifted == [0, 1]
+        assert caplog.text.count(why) == 1
         replace(watched.source.path, good)
         watched.step()
         assert watched.source.refused is None
-        firing, resolved = watched.alerts
-        assert firing[:2] == ("PolicyBundleRefused", "firing")
-        assert why in firing[2]
-        assert resolved[:2] == ("PolicyBundleRefused", "resolved")
-        watched.alerts.clear()
+        assert watched.watch.drifted == []
     assert watched.source.refusals == 2
     assert watched.put == []
     assert {policy.pack.version for policy in watched.policies.values()} == {7}
@@ -554,17 +546,12 @@ def test_what_could_not_be_verified_is_tried_again(watched, small, pair, monkeyp
 def test_a_source_that_is_gone_is_drift_and_comes_back(watched, good):
     watched.source.path.unlink()
     watched.step()
-    watched.step(DRIFT_SECONDS)
-    assert [(name, status) for name, status, _ in watched.alerts] == [
-        ("PolicyBundleRefused", "firing"),
-        ("PolicyDrift", "firing"),
-    ]
+    assert watched.source.refused is not None
+    assert watched.watch.drifted == [0, 1]
     replace(watched.source.path, good)
     watched.step()
-    assert [(name, status) for name, status, _ in watched.alerts[2:]] == [
-        ("PolicyBundleRefused", "resolved"),
-        ("PolicyDrift", "resolved"),
-    ]
+    assert watched.source.refused is None
+    assert watched.watch.drifted == []
 
 
 def test_a_partition_that_does_not_follow_is_drift_and_is_told_again(watched, small, pair):
@@ -576,12 +563,11 @@ def test_a_partition_that_does_not_follow_is_drift_and_is_told_again(watched, sm
     assert len(watched.put) == 2
     watched.step(12)
     assert len(watched.put) == 4
-    watched.step(DRIFT_SECONDS)
-    assert [(name, status) for name, status, _ in watched.alerts] == [("PolicyDrift", "firing")]
+    assert watched.watch.drifted == [0, 1]
     watched.read = True
     watched.step(12)
     watched.step()
-    assert watched.alerts[-1][:2] == ("PolicyDrift", "resolved")
+    assert watched.watch.drifted == []
 
 
 def test_engines_of_policies_that_nobody_uses_are_ended(watched, small, pair, made):
