@@ -21,7 +21,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 
 from app.core import spans
 from app.core.outcomes import DecisionRecord, Evidence, Violation
-from app.core.spans import Sampler, Span
+from app.core.spans import Limit, Sampler, Span
 from app.core.trace import RUN, span_id
 from app.settings import Settings
 from app.stream.protocol import Batch
@@ -37,8 +37,9 @@ _TOGETHER: Final = 512
 _DELAY_MILLIS: Final = 1_000
 #: Batches, checkpoints and restores a second at most.
 _OWN_PER_SECOND: Final = 2.0
-#: Open runs whose violations are remembered until they close.
+#: Open runs whose violations are remembered until they close, and of each the first so many.
 _MOST_VIOLATING: Final = 10_000
+_MOST_VIOLATIONS: Final = 20
 _MOST_LINKS: Final = 100
 _STOP_SECONDS: Final = 2.0
 
@@ -68,13 +69,13 @@ class Tracer:
     """
 
     def __init__(self, exporter: SpanExporter, sampler: Sampler, instance: str, version: str) -> None:
-        #: Spans offered, exported and failed; runs left out because there were too many.
+        #: Spans offered, exported and failed.
         self.counts: Counter[str] = Counter()
         #: Fidelity of traced runs, the last first; the last traced run of each (rule, severity, partition).
         self.fidelities: list[Shown] = []
         self.violations: dict[tuple[str, str, int], Shown] = {}
         self._sampler = sampler
-        self._own = Sampler(1.0, _OWN_PER_SECOND)
+        self._batches, self._steps = Limit(_OWN_PER_SECOND), Limit(_OWN_PER_SECOND)
         self._ids = RandomIdGenerator()
         self._violating: OrderedDict[str, list[Violation]] = OrderedDict()
         self._resource = Resource.create(
@@ -96,7 +97,7 @@ class Tracer:
         for violation in outcomes.violations:
             self._remember(violation)
         closed = [each for each in outcomes.evidence if isinstance(each, Evidence) and self._run(each, batch, now)]
-        if not self._own.wants("f" * 32, recorded=True, grave=False, now=now):
+        if not self._batches.take(now):
             return
         trace, own = self._new_trace(), self._new_span()
         of_kafka: dict[str, spans.Value] = {
@@ -127,8 +128,13 @@ class Tracer:
     def admission(self, record: DecisionRecord, trace: str | None, began_at: float) -> None:
         """The gate decided, with a `traceparent` or none."""
         found, _, recorded = spans.identified(trace, record.run_id)
-        if self._wants(found, recorded, record.answer != "allow", time.monotonic()):
+        if self._sampler.wants(found, recorded=recorded, grave=record.answer != "allow", now=time.monotonic()):
             self._send(spans.of_admission(record, trace, began_at, time.time()))
+
+    @property
+    def left_out(self) -> int:
+        """Runs that were to be traced, and were too many."""
+        return self._sampler.left_out
 
     def close(self) -> None:
         """Send what waits, for a moment at most."""
@@ -142,7 +148,7 @@ class Tracer:
         """Trace a closed run, if it is to be traced."""
         broken = self._violating.pop(evidence.run_id, [])
         trace, _, recorded = spans.identified(evidence.traceparent, evidence.run_id)
-        if not self._wants(trace, recorded, spans.is_grave(evidence), now):
+        if not self._sampler.wants(trace, recorded=recorded, grave=spans.is_grave(evidence), now=now):
             return False
         for each in spans.of_run(evidence):
             self._send(each)
@@ -156,7 +162,9 @@ class Tracer:
         return True
 
     def _remember(self, violation: Violation) -> None:
-        self._violating.setdefault(violation.run_id, []).append(violation)
+        known = self._violating.setdefault(violation.run_id, [])
+        if len(known) < _MOST_VIOLATIONS:
+            known.append(violation)
         if len(self._violating) > _MOST_VIOLATING:
             self._violating.popitem(last=False)
 
@@ -165,16 +173,10 @@ class Tracer:
             key = violation.rule, violation.severity, partition
             self.violations[key] = Shown(trace, violation.run_id, 1.0, time.time())
 
-    def _wants(self, trace: str, recorded: bool, grave: bool, now: float) -> bool:
-        if self._sampler.wants(trace, recorded=recorded, grave=grave, now=now):
-            return True
-        self.counts["left_out"] += grave or recorded
-        return False
-
     # -- spans -----------------------------------------------------------------------------------------------------
 
     def _step(self, name: str, began_at: float, ended_at: float, of: Mapping[str, spans.Value]) -> None:
-        if self._own.wants("f" * 32, recorded=True, grave=True, now=time.monotonic()):
+        if self._steps.take(time.monotonic()):
             attributes = {spans.PREFIX + key: value for key, value in of.items()}
             self._send(Span(name, self._new_trace(), self._new_span(), None, began_at, ended_at, attributes))
 

@@ -187,8 +187,10 @@ class Sampler:
     """
 
     def __init__(self, ratio: float, per_second: float) -> None:
+        #: Runs that were to be traced, and were too many.
+        self.left_out = 0
         self._bound = round(ratio * 2**64)
-        self._limits = {False: _Bucket(per_second), True: _Bucket(per_second)}
+        self._limits = {False: Limit(per_second), True: Limit(per_second)}
 
     def wants(self, trace_id: str, *, recorded: bool, grave: bool, now: float) -> bool:
         """Whether a run is traced.
@@ -206,11 +208,13 @@ class Sampler:
         """
         if not (grave or recorded or int(trace_id[16:], 16) < self._bound):
             return False
-        return self._limits[grave].take(now)
+        taken = self._limits[grave].take(now)
+        self.left_out += not taken
+        return taken
 
 
-class _Bucket:
-    """A token bucket: so many a second, at most a second's worth at once."""
+class Limit:
+    """A token bucket: so many a second (> 0), at most a second's worth at once."""
 
     def __init__(self, per_second: float) -> None:
         self._per_second = per_second
@@ -219,6 +223,7 @@ class _Bucket:
         self._at = 0.0
 
     def take(self, now: float) -> bool:
+        """Whether one more fits, at `now` in seconds of any clock that does not go back."""
         self._tokens = min(self._most, self._tokens + max(0.0, now - self._at) * self._per_second)
         self._at = now
         if self._tokens < 1.0:

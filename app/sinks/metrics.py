@@ -327,7 +327,7 @@ class StageCollector(Collector):
             family.add_metric([outcome], counts.get(outcome, 0))
         yield family
         left = CounterMetricFamily(METRIC_PREFIX + "trace_runs_left_out", "runs to trace, beyond what a second takes")
-        left.add_metric([], counts.get("left_out", 0))
+        left.add_metric([], self._tracer.left_out if self._tracer is not None else 0)
         yield left
 
     def _freshness(self) -> Metric:

@@ -87,7 +87,7 @@ def test_a_systemic_failure_is_traced_so_many_a_second_and_the_rest_is_counted(c
     found.batch(BATCH, outcomes(catalog, policy, 50, routed={"endpoint": "nowhere"}), 10.0, 10.5, 10.75)
     found.close()
     assert len(told.named("run")) == 5
-    assert found.counts["left_out"] == 45
+    assert found.left_out == 45
 
 
 def test_a_figure_leads_to_a_trace_by_its_exemplar(catalog, policy, receiver):
