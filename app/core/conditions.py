@@ -1,7 +1,8 @@
 """What goes on for a while and has one cause, however many runs it touches: one alert, its refreshes and its end.
 
-A condition is said when it is first heard of, again every minute while it is still heard of, with its count and its
-last runs, and resolved when nothing was heard of it for the quiet time.
+A condition is said when it is first heard of, again every minute while there is more of it, with its count and its last
+runs, and resolved when nothing was heard of it for the quiet time. A burst is said again when its minute is over, so
+that the alert that stands has its whole count.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -34,6 +35,10 @@ class Condition(Struct, array_like=True):
     began_at: float
     count: int = 0
     run_ids: list[str] = field(default_factory=list)
+    #: What was said last: its text and notes, and how much there was of it then.
+    text: str = ""
+    notes: dict[str, str] = field(default_factory=dict)
+    said_count: int = 0
 
 
 class Conditions(Struct, array_like=True):
@@ -89,12 +94,18 @@ class Conditions(Struct, array_like=True):
         fresh = [run_id for run_id in run_ids if run_id not in one.run_ids]
         one.count += len(fresh) if run_ids else count
         one.run_ids = [*one.run_ids, *fresh][-RUNS:]
+        one.text, one.notes = text, dict(notes or {})
         if watched - one.said_at < AGAIN_SECONDS:
             return None
-        first, one.said_at = one.said_at == float("-inf"), watched
         # The first says the condition, the later ones how far it has gone; each is a record of its own.
-        alert_id = one.alert_id if first else outcome_id("alert", one.alert_id, *position)
-        return self._alert(one, alert_id, "firing", at, text, dict(notes or {}))
+        is_first = one.said_at == float("-inf")
+        return self._said(one, one.alert_id if is_first else outcome_id("alert", one.alert_id, *position), at, watched)
+
+    def more(self, watched: float, at: float) -> Iterator[tuple[str, Alert]]:
+        """What is to be said again at a tick: each cause of which there is more than was said a minute ago."""
+        for cause, one in self.standing.items():
+            if one.count != one.said_count and watched - one.said_at >= AGAIN_SECONDS:
+                yield cause, self._said(one, outcome_id("alert", one.alert_id, f"{at:.3f}"), at, watched)
 
     def quiet(self, watched: float, at: float, quiet_seconds: float) -> Iterator[tuple[str, Alert]]:
         """End the conditions that nothing was heard of for `quiet_seconds`: each cause with its last alert."""
@@ -107,6 +118,10 @@ class Conditions(Struct, array_like=True):
         one = self.standing.pop(cause)
         alert_id = outcome_id("alert", one.alert_id, "resolved")
         return self._alert(one, alert_id, "resolved", at, text, {"ended": text})
+
+    def _said(self, one: Condition, alert_id: str, at: float, watched: float) -> Alert:
+        one.said_at, one.said_count = watched, one.count
+        return self._alert(one, alert_id, "firing", at, one.text, one.notes)
 
     def _alert(self, one: Condition, alert_id: str, status: str, at: float, text: str, notes: dict[str, str]) -> Alert:
         return Alert(

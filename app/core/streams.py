@@ -47,7 +47,7 @@ from app.core.results import stream_key
 from app.core.runs import read_state
 from app.core.sequences import Producer
 from app.core.spend import Burn, budget_ends_at
-from app.core.unauthorized import lifted, say
+from app.core.unauthorized import disabling, lifted, say
 
 VERSION: Final = 8
 #: The signals an observation carries, by the name of its field.
@@ -680,6 +680,11 @@ class StreamStage:
             outcomes.directives += lifted(endpoint)
         for conditions in (self.gaps, self.violations, self.divergences):
             outcomes.alerts += [alert for _, alert in conditions.quiet(now, self.clock.at, quiet)]
+        for endpoint, alert in self.routings.more(now, self.clock.at):
+            outcomes.alerts.append(alert)
+            outcomes.directives += [given] if (given := disabling(endpoint, alert)) is not None else []
+        for conditions in (self.gaps, self.violations, self.divergences):
+            outcomes.alerts += [alert for _, alert in conditions.more(now, self.clock.at)]
 
     def _watch_spending(self, now: float) -> None:
         """Say which cost centers spend too much, and which do no more; one order stands for both reasons."""

@@ -4,6 +4,7 @@ The order is `disable_routing` of that endpoint. It holds for an hour and is giv
 alert; when the alert ends, it is lifted.
 """
 
+from datetime import datetime
 from typing import Final
 
 from app.conventions import DISABLE_ROUTING
@@ -44,17 +45,20 @@ def say(
         watched=watched,
         run_ids=(found.run_id,),
     )
-    if alert is None:
-        return None
+    return None if alert is None else (alert, disabling(endpoint, alert))
+
+
+def disabling(endpoint: str, alert: Alert) -> Directive | None:
+    """The order that goes with an alert of an endpoint, each time that it is said."""
     if endpoint in _NO_ENDPOINT:
-        return alert, None
-    return alert, Directive(
-        directive_id=outcome_id("directive", DISABLE_ROUTING, endpoint, *source, found.offset),
+        return None
+    return Directive(
+        directive_id=outcome_id("directive", DISABLE_ROUTING, endpoint, alert.alert_id),
         directive=DISABLE_ROUTING,
         target=endpoint,
-        reason=text,
-        issued_at=instant(found.at),
-        expires_at=instant(found.at + _ORDER_SECONDS),
+        reason=alert.summary,
+        issued_at=alert.at,
+        expires_at=instant(datetime.fromisoformat(alert.at).timestamp() + _ORDER_SECONDS),
     )
 
 

@@ -171,6 +171,31 @@ def test_no_page_is_lost_while_alertmanager_is_away_slow_broken_and_without_its_
         assert 1 <= len(setting.told(name)) <= 2 + AWAY_SECONDS // 200, name
 
 
+def test_a_thousand_runs_that_go_where_they_may_not_are_one_notification(setting):
+    setting.cluster.start()
+    setting.cluster.await_ready()
+    setting.start()
+    began = time.time()
+    jobs = [
+        Message(0.0, JOBS, value["run_id"].encode(), json.dumps(value).encode())
+        for number in range(1_000)
+        for value in lifecycle(f"run-{number}", at=began - 10, routed={"provider": "aws-braket", "endpoint": "nowhere"})
+    ]
+    asyncio.run(setting.cluster.produce(jobs))
+    await_ = setting.cluster.await_
+    await_(lambda: setting.firing("UnauthorizedRouting"), 30, "the page")
+
+    def page():
+        (found,) = setting.server.get('/api/v2/alerts?filter=alertname="UnauthorizedRouting"')
+        return found["annotations"]
+
+    await_(lambda: "runs 1000" in page()["description"], 90, "the page counts every run")
+    assert len(page()["runs"].split(",")) == 10
+    groups = {(told["receiver"], told["groupKey"]) for told in setting.webhook.told if told["receiver"] != "deadman"}
+    assert len(groups) == 1
+    assert {receiver for receiver, _ in groups} == {"page"}
+
+
 def test_an_alertmanager_that_is_away_or_slow_slows_no_event(setting):
     """Consumer lag beside it, in records that wait: with everything well, and with Alertmanager away and then slow."""
     setting.cluster.start()

@@ -174,4 +174,9 @@ def expected_counters(oracle: Oracle):
                 pairs = dict(zip(labels, key[len(prefix) :], strict=True)) | {"partition": str(partition)}
                 if value:
                     found[name + "_total", tuple(sorted(pairs.items()))] += value
+                    # What came and what was refused are shown as a whole and its bad part, too.
+                    of = ("event_acceptance_valid",) * (prefix[0] in {"applied", "rejected"})
+                    of += ("event_acceptance_bad",) * (prefix[0] == "rejected")
+                    for whole in of:
+                        found[f"{METRIC_PREFIX}{whole}_total", (("partition", str(partition)),)] += value
     return found

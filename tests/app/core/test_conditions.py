@@ -46,12 +46,28 @@ def test_a_thousand_runs_that_break_a_rule_are_one_alert_with_their_count(bench)
             bench.beat(1)
     bench.beat(301)
     assert len({alert.fingerprint for alert in bench.alerts}) == 1
-    assert [alert.status for alert in bench.alerts] == ["firing", "firing", "resolved"]
+    assert [alert.status for alert in bench.alerts] == ["firing", "firing", "firing", "resolved"]
+    assert bench.alerts[-2].figures == {"runs": 1_000.0}
     first, *_, last = bench.alerts
     assert (first.name, first.severity) == ("PolicyViolation", "ticket")
     assert first.labels == {"rule": "consent_scope", "rule_severity": "high", "owner": "governance"}
     assert last.figures == {"runs": 1_000.0}
     assert len(last.run_ids) == 10
+
+
+def test_a_burst_is_said_again_with_its_whole_count_and_then_no_more(bench):
+    for number in range(1_000):
+        bench.broke(f"run-{number}")
+    assert [alert.figures for alert in bench.alerts] == [{"runs": 1.0}]
+    bench.beat(59)
+    assert len(bench.alerts) == 1
+    bench.beat(241)
+    first, again, _ = bench.alerts
+    assert [each.status for each in bench.alerts] == ["firing", "firing", "resolved"]
+    assert again.figures == {"runs": 1_000.0}
+    assert again.run_ids == tuple(f"run-{number}" for number in range(990, 1_000))
+    assert (again.fingerprint, again.summary) == (first.fingerprint, first.summary)
+    assert len({each.alert_id for each in bench.alerts}) == 3
 
 
 def test_what_a_restarted_run_stage_says_again_is_counted_once(bench):
@@ -77,7 +93,8 @@ def test_a_restored_stage_goes_on(bench, catalog):
     restored.now = bench.now
     restored.broke("run-1", "run-2")
     restored.beat(301)
-    (over,) = restored.alerts
+    again, over = restored.alerts
+    assert (again.status, again.figures) == ("firing", {"runs": 2.0})
     assert (over.status, over.figures) == ("resolved", {"runs": 2.0})
 
 

@@ -65,11 +65,13 @@ def test_the_order_is_given_again_while_it_goes_on_and_the_runs_are_counted(logg
     for number in range(2, 200):
         logged.sent(f"run-{number}")
         logged.beat(20)
-    assert len(logged.orders) == len(logged.alerts) == 66
-    assert [alert.figures["runs"] for alert in logged.alerts] == [1.0 + 3 * minute for minute in range(66)]
-    assert len({alert.alert_id for alert in logged.alerts}) == 66
+    # At once, and then at the end of each minute, with the runs that came until then.
+    assert len(logged.orders) == len(logged.alerts) == 67
+    assert [alert.figures["runs"] for alert in logged.alerts] == [1.0, *(3.0 * minute for minute in range(1, 67))]
+    assert len({alert.alert_id for alert in logged.alerts}) == 67
+    assert len({order.directive_id for order in logged.orders}) == 67
     assert len({alert.fingerprint for alert in logged.alerts}) == 1
-    assert logged.alerts[-1].run_ids == tuple(f"run-{number}" for number in range(188, 198))
+    assert logged.alerts[-1].run_ids == tuple(f"run-{number}" for number in range(190, 200))
 
 
 def test_recovery_resolves_the_alert_once_and_lifts_the_order(logged):
@@ -124,5 +126,6 @@ def test_repeats_change_nothing_and_a_restored_stage_goes_on(logged, catalog):
     assert not restored.sent("run-1").alerts
     restored.now = logged.now
     restored.beat(905)
-    assert [alert.status for alert in restored.alerts] == ["resolved"]
-    assert restored.alerts[0].figures["runs"] == 2.0
+    assert [alert.status for alert in restored.alerts] == ["firing", "resolved"]
+    assert [alert.figures["runs"] for alert in restored.alerts] == [2.0, 2.0]
+    assert len(restored.orders) == 1
