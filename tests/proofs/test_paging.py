@@ -180,6 +180,7 @@ def test_a_thousand_runs_that_go_where_they_may_not_are_one_notification(setting
         Message(0.0, JOBS, value["run_id"].encode(), json.dumps(value).encode())
         for number in range(1_000)
         for value in lifecycle(f"run-{number}", at=began - 10, routed={"provider": "aws-braket", "endpoint": "nowhere"})
+        if value["type"] != "cost"  # what a thousand runs cost is another cause
     ]
     asyncio.run(setting.cluster.produce(jobs))
     await_ = setting.cluster.await_
