@@ -96,7 +96,7 @@ def test_a_rule_that_takes_all_memory_is_a_denial_and_the_next_is_answered(evalu
 
 
 def test_a_process_that_was_killed_is_replaced(evaluate):
-    made = evaluate({"decision.rego": LOOP})
+    made = evaluate({"decision.rego": LOOP}, deadline_seconds=10.0)  # it is not about being late
     judge = policy(made)
     for _ in range(3):
         os.kill(made.process_id, signal.SIGKILL)
