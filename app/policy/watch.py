@@ -17,8 +17,6 @@ log = logging.getLogger("qethics.policy")
 
 #: A bundle that was put into the log of a partition is in force shortly after. After so long it is put there again.
 _AGAIN_SECONDS: Final = 10.0
-#: Drift for as long as a bundle takes on its way is none.
-DRIFT_SECONDS: Final = 60.0
 
 
 class Source:
