@@ -9,6 +9,7 @@ its rounds' quotients, so that a neighbour who was noisy for a while meets both 
 
 import asyncio
 import json
+import math
 import os
 import signal
 import statistics
@@ -173,12 +174,12 @@ async def preload(settings: Settings, messages: Sequence[Message]) -> None:
         await producer.stop()
 
 
-def _qethics(settings: Settings, events: int, directory: Path) -> tuple[float, float]:
+def _qethics(settings: Settings, events: int, directory: Path, most_open: float = math.inf) -> tuple[float, float]:
     """Events a CPU second and a second of a worker process, from ready to everything taken in."""
     worker = ServiceProcess(settings, directory / "worker.log")
     try:
         cpu, began = _await_ready(worker)
-        return _await_taken(worker, events, cpu, began)
+        return _await_taken(worker, events, cpu, began, most_open)
     finally:
         worker.stop()
 
@@ -193,12 +194,16 @@ def _await_ready(worker: ServiceProcess) -> tuple[float, float]:
     return _cpu_seconds(worker.process.pid), time.monotonic()
 
 
-def _await_taken(worker: ServiceProcess, events: int, cpu: float, began: float) -> tuple[float, float]:
+def _await_taken(
+    worker: ServiceProcess, events: int, cpu: float, began: float, most_open: float = math.inf
+) -> tuple[float, float]:
+    """Events a CPU second and a second until all are taken in and no more than `most_open` runs are still open."""
     deadline = time.monotonic() + _TIMEOUT_SECONDS
     while True:
         status = worker.status()
         taken = sum(status.get(name, 0) for name in ("events_applied", "duplicates", "dead_letters"))
-        if taken >= events and status["lag"] <= 3 * len(status["partitions"]):  # heartbeats are always coming
+        read = taken >= events and status["lag"] <= 3 * len(status["partitions"])  # heartbeats are always coming
+        if read and status["open_runs"] <= most_open:
             took, spent = time.monotonic() - began, _cpu_seconds(worker.process.pid) - cpu
             return events / spent, events / took
         if time.monotonic() > deadline:
@@ -240,7 +245,10 @@ def _child(*arguments: str, timeout: float = _TIMEOUT_SECONDS) -> dict[str, Any]
 
 
 def _tracing(events: int, repeats: int, say: Say) -> dict[str, Any]:
-    """What it costs to trace: records that name their traces, with a collector beside and without, in turn."""
+    """What it costs to trace: records that name their traces, with a collector beside and without, in turn.
+
+    A run is traced when it closes, so a round ends when all runs that lack nothing have closed.
+    """
     traffic = Traffic(
         SCENARIOS["steady"], seed=1, start=time.time(), rate=20_000, results_per_run=RESULTS_PER_RUN, traced=True
     )
@@ -255,7 +263,8 @@ def _tracing(events: int, repeats: int, say: Say) -> dict[str, Any]:
                 with embedded_broker() as bootstrap, tempfile.TemporaryDirectory(prefix="qethics-bench-") as directory:
                     settings = _settings(bootstrap, directory, otlp_endpoint=endpoint if traced else "")
                     asyncio.run(preload(settings, messages))
-                    rates[traced].append(_qethics(settings, len(messages), Path(directory))[0])
+                    most_open = traffic.truth.incomplete_runs
+                    rates[traced].append(_qethics(settings, len(messages), Path(directory), most_open)[0])
                 spans = len(received) if traced else spans
     ratios = [one / other for one, other in zip(rates[True], rates[False], strict=True)]
     return {
