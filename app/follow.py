@@ -1,14 +1,22 @@
 """Topics that are read whole and from then on: what they say now is a table that somebody keeps."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 
 from app.stream.checkpoint import end_offset
 
+log = logging.getLogger("qethics.follow")
+
 _POLL_MS: Final = 100
+#: The client says nothing when brokers are out of reach, so they are asked for the ends of the topics so often.
+_ASK_SECONDS: Final = 15.0
+_ANSWER_SECONDS: Final = 10.0
 
 
 class Follow:
@@ -29,6 +37,8 @@ class Follow:
     ) -> None:
         #: Whether everything was read that was there at the start.
         self.read = asyncio.Event()
+        #: Everything was read that was there at this time, in seconds since the epoch.
+        self.read_at = 0.0
         self._consumer = consumer
         self._tps = [TopicPartition(topic, number) for topic in topics for number in range(partitions)]
         self._take = take
@@ -36,14 +46,32 @@ class Follow:
     async def run(self) -> None:
         """Read without end."""
         self._consumer.assign(self._tps)
-        ends = {tp: await end_offset(self._consumer, tp) for tp in self._tps}
+        asked_at, ends = time.time(), await self._ends()
         await self._consumer.seek_to_beginning(*self._tps)
         while True:
             found: dict[TopicPartition, Any] = await self._consumer.getmany(timeout_ms=_POLL_MS)
             for records in found.values():
                 for record in records:
                     self._take(record)
-            if not self.read.is_set():
-                places = await asyncio.gather(*(self._consumer.position(tp) for tp in self._tps))
-                if all(place >= ends[tp] for tp, place in zip(self._tps, places, strict=True)):
-                    self.read.set()
+            if self.read_at < asked_at and await self._has_reached(ends):
+                self.read_at = asked_at
+                self.read.set()
+            if self.read.is_set() and time.time() - asked_at >= _ASK_SECONDS:
+                asked_at, ends = await self._asked_again(asked_at, ends)
+
+    async def _ends(self) -> dict[TopicPartition, int]:
+        return {tp: await end_offset(self._consumer, tp) for tp in self._tps}
+
+    async def _has_reached(self, ends: Mapping[TopicPartition, int]) -> bool:
+        places = await asyncio.gather(*(self._consumer.position(tp) for tp in self._tps))
+        return all(place >= ends[tp] for tp, place in zip(self._tps, places, strict=True))
+
+    async def _asked_again(
+        self, asked_at: float, ends: dict[TopicPartition, int]
+    ) -> tuple[float, dict[TopicPartition, int]]:
+        now = time.time()
+        try:
+            return now, await asyncio.wait_for(self._ends(), _ANSWER_SECONDS)
+        except (KafkaError, TimeoutError) as error:
+            log.warning("the ends of the topics are not to be had: %s", error or type(error).__name__)
+            return asked_at, ends

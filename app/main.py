@@ -4,7 +4,6 @@ import asyncio
 import gc
 import logging
 import platform
-import signal
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +15,7 @@ from typing import Any, Final
 from aiohttp import web
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from faust.types import TP
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 from app import kafka
 from app.catalog import load_catalog
@@ -32,7 +31,7 @@ from app.policy.bundles import Bundles
 from app.policy.evaluator import LABELS, Evaluator
 from app.policy.pack import load_pack
 from app.policy.watch import Source, Watch
-from app.serving import forever, listening, own_directory, quiet_libraries
+from app.serving import forever, listening, own_directory, quiet_libraries, told_to_stop
 from app.settings import Settings
 from app.sinks import alerts, dead_letter, decisions, directives, evidence, gaps, replay_requests, samples, violations
 from app.sinks.metrics import StageCollector
@@ -141,22 +140,17 @@ class _Worker:
         self._directory = directory
         self._listener = listener
         self._name = f"{socket.gethostname()}:{listener.getsockname()[1]}"
-        self._stop = asyncio.Event()
 
     async def run(self) -> None:
         """Start everything, wait, stop everything."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+        stop = told_to_stop()
         settings = self._settings
         await kafka.ensure_topics(settings)
         async with AsyncExitStack() as stack:
-            producer = kafka.producer(settings, max_batch_size=BATCH_BYTES)
-            await kafka.connected(producer, settings)
-            stack.push_async_callback(producer.stop)
-            reader = await kafka.connected(
-                kafka.consumer(settings, max_partition_fetch_bytes=8 * 2**20, fetch_max_wait_ms=20), settings
+            producer = await kafka.opened(stack, kafka.producer(settings, max_batch_size=BATCH_BYTES), settings)
+            reader = await kafka.opened(
+                stack, kafka.consumer(settings, max_partition_fetch_bytes=8 * 2**20, fetch_max_wait_ms=20), settings
             )
-            stack.push_async_callback(reader.stop)
             publisher = Publisher(producer, SINKS, settings.topic, settings.partitions)
             self._tracer = tracer(settings, self._name, version("qethics"))
             if self._tracer is not None:
@@ -184,7 +178,7 @@ class _Worker:
             ]
             if self._watch is not None:
                 tasks.append(forever(self._watch.run(settings.policy_seconds)))
-            await self._until_told(app)
+            await self._until_told(app, stop)
             began = time.monotonic()
             try:
                 await asyncio.wait_for(app.stop(), _STOP_SECONDS)
@@ -194,9 +188,9 @@ class _Worker:
             for task in tasks:
                 task.cancel()
 
-    async def _until_told(self, app: Any) -> None:
+    async def _until_told(self, app: Any, stop: asyncio.Event) -> None:
         """Start Faust and wait until we are told to stop. Should Faust end by itself, that is a failure."""
-        told = asyncio.ensure_future(self._stop.wait())
+        told = asyncio.ensure_future(stop.wait())
         for running in (app.start(), app.wait_until_stopped()):
             task = asyncio.ensure_future(running)
             await asyncio.wait({told, task}, return_when=asyncio.FIRST_COMPLETED)
@@ -260,7 +254,7 @@ class _Worker:
         self._watch = Watch(source, bundles, in_force=lambda: _in_force(shell), activate=activate)
         await source.look()
         if source.refused is not None:
-            log.error("%s is refused, and what no policy judges is denied: %s", source.path, source.refused)
+            log.error("what no policy judges is denied until %s holds a good one", source.path)
 
     def _lag(self) -> dict[tuple[str, int], int]:
         """Records of each (topic, partition) that we hold and have not applied."""
@@ -276,6 +270,7 @@ class _Worker:
         """Start the pages; returns what stops them."""
         build = build_info()
         registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
         registry.register(StageCollector(shell, publisher, self._lag, self._catalog, build, self._tracer))
         registry.register(PolicyCollector(lambda: _in_force(shell), self._watch))
         names = {sli.id: sli.text for sli in SLIS}

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 from app import kafka
 from app.admission.gatekeeper import Gatekeeper
@@ -133,6 +133,7 @@ class _Gate:
 
     async def _serve(self, gatekeeper: Gatekeeper, directives: Directives, watch: Watch) -> Callable[[], Any]:
         registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
         registry.register(AdmissionCollector(gatekeeper, directives))
         registry.register(PolicyCollector(self._in_force, watch))
         runner = web.AppRunner(application(gatekeeper, registry, directives.active, self._token), access_log=None)

@@ -20,9 +20,13 @@ from app.core.identity import outcome_id
 SEVERITIES: Final = ("page", "ticket")
 #: Resolved within this time is good (M8).
 GOOD_SECONDS: Final = 4 * 3_600.0
+#: A notification that is sent late, or by another Alertmanager of the cluster, comes within this time after the end of
+#: what it is about. One that comes later says that it has not ended.
+_LATE_SECONDS: Final = 120.0
 #: An incident of the same alert that begins so soon after the last one ended is that one again.
 _REOPENED_SECONDS: Final = 3_600.0
 _RESAMPLES: Final = 2_000
+_DRAWN_AT_ONCE: Final = 1_000_000
 _CONFIDENCE: Final = 0.95
 _MOST_NOTE: Final = 2_000
 
@@ -105,8 +109,6 @@ class Incident(Struct, kw_only=True):
     resolved_by: str | None = None
     evidence: str | None = None
     notes: list[str] = field(default_factory=list)
-    #: The incident of the same alert that ended within an hour before this one began.
-    reopens: str | None = None
 
     @property
     def phase(self) -> str:
@@ -166,8 +168,7 @@ class Incidents:
             severity = alert.labels.get("severity", "")
             if severity not in SEVERITIES:
                 continue
-            starts_at = instant(_seconds(alert.starts_at))
-            incident_id = outcome_id("incident", alert.fingerprint, starts_at)[:16]
+            incident_id, starts_at = self._of(alert, at)
             known = self.known.get(incident_id)
             if known is None or known.started_at is None:
                 found.append(
@@ -189,6 +190,25 @@ class Incidents:
                 found.append(Act(incident_id=incident_id, act="resolved", at=ends_at, by=ALERTMANAGER))
         return found
 
+    def _of(self, alert: Told, at: float) -> tuple[str, str]:
+        """The incident that is told of, and when it began.
+
+        What Alertmanager took to be over, because it did not hear of it, fires again with the same `startsAt`. That is
+        another incident, which opens the one before again.
+        """
+        starts_at = instant(_seconds(alert.starts_at))
+        incident_id = outcome_id("incident", alert.fingerprint, starts_at)[:16]
+        while (one := self.known.get(incident_id)) is not None and one.resolved_by == ALERTMANAGER:
+            resolved_at = one.resolved_at or 0.0
+            again = outcome_id("incident", incident_id, "again")[:16]
+            is_later = at > resolved_at + _LATE_SECONDS
+            if alert.status == "resolved":
+                is_later = again in self.known and _seconds(alert.ends_at) > resolved_at
+            if not is_later:
+                break
+            incident_id, starts_at = again, instant(resolved_at)
+        return incident_id, starts_at
+
     def done(self, incident_id: str, act: Kind, at: float, by: str, text: str) -> Act | None:
         """The act that a person's doing is; None if it was done already: the first counts, in the topic as well.
 
@@ -200,18 +220,25 @@ class Incidents:
         one = self.known[incident_id]
         already = one.reached_at(act)
         if already is not None and already <= at:
-            return None
+            # What was said with it is not lost.
+            return self.done(incident_id, "noted", at, by, text) if text else None
         return Act(incident_id=incident_id, act=act, at=instant(at), by=by, text=text)
 
     def listed(self) -> list[Incident]:
-        """All, the newest first, each with the one that it opens again."""
-        ordered = sorted(self.known.values(), key=lambda one: (one.started_at or 0.0, one.incident_id))
-        last: dict[str, Incident] = {}
-        for one in ordered:
-            before = last.get(one.fingerprint)
-            one.reopens = before.incident_id if before is not None and _is_again(before, one) else None
-            last[one.fingerprint] = one
-        return ordered[::-1]
+        """All, the newest first."""
+        return sorted(self.known.values(), key=lambda one: (one.started_at or 0.0, one.incident_id), reverse=True)
+
+    def reopened(self) -> dict[str, str]:
+        """Incident -> the one of the same alert that ended within an hour before it began."""
+        listed = self.listed()
+        found: dict[str, str] = {}
+        later: dict[str, Incident] = {}
+        for one in listed:
+            after = later.get(one.fingerprint)
+            if after is not None and _is_again(one, after):
+                found[after.incident_id] = one.incident_id
+            later[one.fingerprint] = one
+        return found
 
 
 def _is_again(before: Incident, one: Incident) -> bool:
@@ -231,9 +258,10 @@ def _opened(one: Incident, act: Act, at: float) -> bool:
 
 def _reached(one: Incident, act: Act, at: float) -> bool:
     """A phase was reached; the earliest counts."""
+    is_noted = bool(act.text) and _noted(one, act, at)
     known = one.reached_at(act.act)
     if known is not None and known <= at:
-        return False
+        return is_noted
     setattr(one, f"{act.act}_at", at)
     setattr(one, f"{act.act}_by", act.by)
     return True
@@ -290,9 +318,8 @@ def _figures(values: tuple[float, ...]) -> Figures:
     if not values:
         return Figures(0, None, None, None, None, None)
     found = np.sort(np.asarray(values, dtype=float))
-    draws = np.random.default_rng(0).choice(found, size=(_RESAMPLES, len(found)))
     tail = (1 - _CONFIDENCE) / 2
-    low, high = np.quantile(np.median(draws, axis=1), [tail, 1 - tail])
+    low, high = np.quantile(_medians(found), [tail, 1 - tail])
     return Figures(
         len(found),
         float(found.mean()),
@@ -301,6 +328,14 @@ def _figures(values: tuple[float, ...]) -> Figures:
         float(low),
         float(high),
     )
+
+
+def _medians(found: np.ndarray) -> np.ndarray:
+    """Medians of resamples, (_RESAMPLES,); in portions, so that many incidents take no more memory than few."""
+    rng = np.random.default_rng(0)
+    rows = max(1, _DRAWN_AT_ONCE // len(found))
+    portions = [min(rows, _RESAMPLES - done) for done in range(0, _RESAMPLES, rows)]
+    return np.concatenate([np.median(rng.choice(found, (portion, len(found))), axis=1) for portion in portions])
 
 
 def phases(incidents: Iterable[Incident]) -> Mapping[tuple[str, str], Figures]:

@@ -130,7 +130,7 @@ def leased(alert: Alert, runbooks: str, version: int) -> Lease:
     figures = ", ".join(f"{name} {value:.6g}" for name, value in alert.figures.items())
     described = [alert.summary, figures, *(f"{name}: {text}" for name, text in notes.items())]
     annotations = {
-        "summary": alert.summary,
+        "summary": alert.summary[:_MOST_TEXT],
         "description": "\n".join(line for line in described if line)[:_MOST_TEXT],
         "runbook_url": f"{runbooks}/{alert.name}",
         "dashboard_url": "/d/qethics-oncall",

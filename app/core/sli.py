@@ -58,9 +58,12 @@ class Counters(dict[Key, int]):
 
     def judge(self, sli: str, good: bool, *labels: str) -> None:
         """Count one valid event of an indicator, and whether it was good."""
-        self["valid", sli, *labels] += 1
+        valid, bad = ("valid", sli, *labels), ("bad", sli, *labels)
+        if valid not in self:
+            self[bad] = 0  # a series that begins at 1 shows no increase, so the first bad one would not be seen
+        self[valid] += 1
         if not good:
-            self["bad", sli, *labels] += 1
+            self[bad] += 1
 
 
 class CounterMetric(NamedTuple):

@@ -34,14 +34,19 @@ def queries(directory: Path = DASHBOARDS, *, spanned: str = "1h") -> Iterator[Qu
     spanned
         What `$__range` is, as a duration of PromQL.
     """
-    filled = {"$__rate_interval": "1m", "$__range": spanned, "$job": ".+", "$instance": ".+"}
     for path in sorted(directory.glob("*.json")):
         for panel in json.loads(path.read_text())["panels"]:
             for target in panel["targets"]:
                 if (expression := target.get("expr")) is not None:
-                    for name, value in filled.items():
-                        expression = expression.replace(name, value)
-                    yield Query(path.stem, panel["title"], target["refId"], expression)
+                    yield Query(path.stem, panel["title"], target["refId"], filled(expression, spanned))
+
+
+def filled(expression: str, spanned: str = "1h") -> str:
+    """A query with its variables filled in: all processes, and `spanned`, a duration of PromQL, as the range shown."""
+    values = {"$__rate_interval": "1m", "$__range": spanned, "$job": ".+", "$instance": ".+"}
+    for name, value in values.items():
+        expression = expression.replace(name, value)
+    return expression
 
 
 def without_data(url: str, began: float, until: float) -> list[dict[str, str]]:

@@ -17,6 +17,7 @@ import msgspec
 
 from app.core.catalog import Maintenance
 from app.core.evidence import instant
+from app.core.identity import outcome_id
 from app.core.paging import Book, Lease, posted
 
 log = logging.getLogger("qethics.pager")
@@ -31,10 +32,10 @@ _LEAST_PAUSE_SECONDS: Final = 0.25
 _MOST_PAUSE_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 1.0
 _SILENCE_SECONDS: Final = 30.0
-_CREATOR: Final = "qethics"
 _TAKEN: Final = 200
-_NOT_READ: Final = 400
-_ANSWERED: Final = frozenset({_TAKEN, _NOT_READ})
+#: What is wrong is in what was sent: it cannot be read, or is too large. 413 and 422 come from what stands before an
+#: Alertmanager.
+_REFUSED: Final = frozenset({400, 413, 422})
 
 
 class Alertmanager:
@@ -50,9 +51,11 @@ class Alertmanager:
         What fires.
     generator
         Our own address.
+    creator
+        Who makes silences. Those of another are left alone: more than one deployment may have this Alertmanager.
     """
 
-    def __init__(self, url: str, session: aiohttp.ClientSession, book: Book, generator: str) -> None:
+    def __init__(self, url: str, session: aiohttp.ClientSession, book: Book, generator: str, creator: str) -> None:
         self.url = url.rstrip("/")
         self.pushed_at = 0.0
         #: What became of requests: ok, failed.
@@ -64,6 +67,7 @@ class Alertmanager:
         self._session = session
         self._book = book
         self._generator = generator
+        self._creator = creator
         #: Fingerprint -> (version, when) last taken by it.
         self._sent: dict[str, tuple[int, float]] = {}
 
@@ -95,11 +99,11 @@ class Alertmanager:
     async def _send(self, due: Sequence[Lease]) -> bool:
         """Send a piece of what is due; whether all of it was taken, or refused for good."""
         status = await self._post(due)
-        if status == _NOT_READ and len(due) > 1:
+        if status in _REFUSED and len(due) > 1:
             # It took those that it could read, and said 400 all the same: one by one, so that only those that it
             # cannot read are refused.
-            return all([await self._post([each]) in _ANSWERED for each in due])
-        return status in _ANSWERED
+            return all([await self._post([each]) in {_TAKEN, *_REFUSED} for each in due])
+        return status in {_TAKEN, *_REFUSED}
 
     async def _post(self, leases: Sequence[Lease]) -> int:
         """The status of one request; 0 where there was none."""
@@ -109,9 +113,10 @@ class Alertmanager:
         self.requests["ok" if status == _TAKEN else "failed"] += 1
         if status == _TAKEN:
             self.pushed_at = now
-        if status == _TAKEN or (status == _NOT_READ and len(leases) == 1):
+        is_refused = status in _REFUSED and len(leases) == 1
+        if status == _TAKEN or is_refused:
             self._sent |= {each.fingerprint: (each.version, now) for each in leases}
-        if status == _NOT_READ and len(leases) == 1:
+        if is_refused:
             self.refused += 1
             log.error("%s refuses %s: %s", self.url, leases[0].labels, text[:500])
         return status
@@ -123,7 +128,7 @@ class Alertmanager:
                 method, self.url + path, data=body, headers=headers, timeout=_TIMEOUT
             ) as answer:
                 text = await answer.text()
-                if answer.status >= 500:
+                if answer.status != _TAKEN:
                     log.warning("%s%s answers %d: %s", self.url, path, answer.status, text[:200])
                 return answer.status, text
         except (aiohttp.ClientError, TimeoutError, OSError, UnicodeDecodeError) as error:
@@ -136,7 +141,8 @@ class Alertmanager:
         """Keep a silence for every maintenance window, without end: one that loses its state gets them again."""
         while True:
             now = time.time()
-            await self._keep_silences([_silence_of(each) for each in windows if each.ends.timestamp() > now])
+            wanted = [_silence_of(each, self._creator) for each in windows if each.ends.timestamp() > now]
+            await self._keep_silences(wanted)
             await asyncio.sleep(_SILENCE_SECONDS)
 
     async def _keep_silences(self, wanted: Sequence[dict[str, Any]]) -> None:
@@ -147,7 +153,7 @@ class Alertmanager:
             known = {
                 each["comment"]: each["id"]
                 for each in json.loads(text)
-                if each["status"]["state"] != "expired" and each["createdBy"] == _CREATOR
+                if each["status"]["state"] != "expired" and each["createdBy"] == self._creator
             }
         except (ValueError, KeyError, TypeError) as error:
             log.error("%s says something else than silences: %s", self.url, error)
@@ -156,18 +162,20 @@ class Alertmanager:
         calls = [("POST", _SILENCES, json.dumps(each).encode()) for each in wanted if each["comment"] not in known]
         calls += [("DELETE", f"/api/v2/silence/{name}", b"") for text, name in known.items() if text not in comments]
         for method, path, body in calls:
-            status, text = await self._request(method, path, body or None)
-            if status != _TAKEN:
-                log.error("%s: %s %s: %d %s", self.url, method, path, status, text[:200])
+            await self._request(method, path, body or None)
 
 
-def _silence_of(window: Maintenance) -> dict[str, Any]:
+def _silence_of(window: Maintenance, creator: str) -> dict[str, Any]:
+    """A window as a silence. Its comment is what it is known by later, so it says which matchers and times it has."""
+    begins, ends = instant(window.begins.timestamp()), instant(window.ends.timestamp())
+    names = sorted(window.matchers)
+    which = outcome_id("silence", begins, ends, *(part for name in names for part in (name, window.matchers[name])))
     return {
         "matchers": [
-            {"name": name, "value": value, "isRegex": False, "isEqual": True} for name, value in window.matchers.items()
+            {"name": name, "value": window.matchers[name], "isRegex": False, "isEqual": True} for name in names
         ],
-        "startsAt": instant(window.begins.timestamp()),
-        "endsAt": instant(window.ends.timestamp()),
-        "createdBy": _CREATOR,
-        "comment": f"{window.id}: {window.reason} ({window.by}, until {instant(window.ends.timestamp())})",
+        "startsAt": begins,
+        "endsAt": ends,
+        "createdBy": creator,
+        "comment": f"{window.id}: {window.reason} ({window.by}, until {ends}) [{which[:8]}]",
     }

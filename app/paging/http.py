@@ -2,7 +2,7 @@
 
 import html
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -44,6 +44,8 @@ class IncidentView(Struct, frozen=True):
     phase: str
     #: Phase -> seconds that it took; None while it has not ended.
     took_seconds: dict[str, float | None]
+    #: The incident of the same alert that ended within an hour before this one began.
+    reopens: str | None
 
 
 _NOTIFICATION: Final = msgspec.json.Decoder(Notification)
@@ -109,12 +111,11 @@ class _Pages:
         self._check()
         open_only = request.query.get("open") in {"1", "true"}
         listed = [one for one in self._desk.incidents.listed() if not open_only or one.resolved_at is None]
-        return json_answer({"incidents": [_view(one) for one in listed[:_MOST_LISTED]], "of": len(listed)})
+        return json_answer({"incidents": self._views(listed[:_MOST_LISTED]), "of": len(listed)})
 
     async def incident(self, request: web.Request) -> web.Response:
         self._check()
-        self._desk.incidents.listed()
-        return json_answer(_view(self._found(request)))
+        return json_answer(self._views([self._found(request)])[0])
 
     async def act(self, request: web.Request) -> web.Response:
         self._check()
@@ -129,7 +130,7 @@ class _Pages:
             raise Refused(HTTPStatus.BAD_REQUEST, f'{error}; send e.g. {{"by": "jane"}}') from error
         except KafkaError as error:
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, f"not on record: {error}") from error
-        return json_answer(_view(done or one))
+        return json_answer(self._views([done or one])[0])
 
     async def mttr(self, request: web.Request) -> web.Response:
         self._check()
@@ -137,8 +138,7 @@ class _Pages:
         by_severity: dict[str, dict[str, Any]] = {}
         for (severity, phase), figures in found.items():
             by_severity.setdefault(severity, {})[phase] = figures._asdict()
-        reopened = sum(one.reopens is not None for one in self._desk.incidents.listed())
-        return json_answer({"seconds": by_severity, "reopened": reopened})
+        return json_answer({"seconds": by_severity, "reopened": len(self._desk.incidents.reopened())})
 
     async def readyz(self, request: web.Request) -> web.Response:
         ready = self._is_ready()
@@ -155,9 +155,12 @@ class _Pages:
             raise Refused(HTTPStatus.NOT_FOUND, "there is no such incident; `qethics incident list` has them")
         return one
 
-
-def _view(one: Incident) -> IncidentView:
-    return IncidentView(one, one.phase, {phase: one.took(phase) for phase in PHASES})
+    def _views(self, incidents: Sequence[Incident]) -> list[IncidentView]:
+        reopened = self._desk.incidents.reopened()
+        return [
+            IncidentView(one, one.phase, {phase: one.took(phase) for phase in PHASES}, reopened.get(one.incident_id))
+            for one in incidents
+        ]
 
 
 async def runbook(request: web.Request) -> web.Response:

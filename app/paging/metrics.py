@@ -24,8 +24,8 @@ class PagerCollector(Collector):
     ----------
     book, clients, desk, unreadable
         What is read.
-    is_ready
-        Whether all incidents there were at the start are known.
+    read_at
+        Everything was read that was there at this time; 0 before all was read that was there at the start.
     """
 
     def __init__(
@@ -34,18 +34,18 @@ class PagerCollector(Collector):
         clients: Callable[[], Sequence[Alertmanager]],
         desk: Desk,
         unreadable: Callable[[], int],
-        is_ready: Callable[[], bool],
+        read_at: Callable[[], float],
     ) -> None:
         self._book = book
         self._clients = clients
         self._desk = desk
         self._unreadable = unreadable
-        self._is_ready = is_ready
+        self._read_at = read_at
 
     def collect(self) -> Iterable[Metric]:
         """All metrics, as they are now."""
         yield from self._pushing()
-        if self._is_ready():  # a counter that is still being read would be taken for one that rises
+        if self._read_at():  # a counter that is still being read would be taken for one that rises
             yield from self._incidents()
 
     def _pushing(self) -> Iterator[Metric]:
@@ -76,7 +76,12 @@ class PagerCollector(Collector):
         )
         if self._desk.watchdog_at is not None:
             watchdog.add_metric([], self._desk.watchdog_at)
-        yield from (pushed, requests, refused, alerts, unreadable, watchdog)
+        read = GaugeMetricFamily(
+            METRIC_PREFIX + "pager_read_timestamp_seconds", "everything was read that was there at this time"
+        )
+        if read_at := self._read_at():
+            read.add_metric([], read_at)
+        yield from (pushed, requests, refused, alerts, unreadable, watchdog, read)
 
     def _incidents(self) -> Iterator[Metric]:
         known = self._desk.incidents.known.values()

@@ -13,7 +13,7 @@ import aiohttp
 import msgspec
 from aiohttp import web
 from aiokafka import AIOKafkaProducer
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 from app import kafka
 from app.catalog import load_catalog
@@ -91,7 +91,10 @@ class _Pager:
             topics = {settings.topic(ALERTS): self._alert, settings.topic(INCIDENTS): self._act(desk.incidents)}
             follow = Follow(reader, list(topics), settings.partitions, lambda record: topics[record.topic](record))
             generator = f"http://{settings.pager_host}:{self._listener.getsockname()[1]}/"
-            self._clients = [Alertmanager(url, session, self._book, generator) for url in urls(settings.alertmanagers)]
+            creator = f"qethics {settings.topic_prefix}{settings.group}"
+            self._clients = [
+                Alertmanager(url, session, self._book, generator, creator) for url in urls(settings.alertmanagers)
+            ]
             stack.push_async_callback(await self._serve(desk, follow))
             tasks = [forever(follow.run()), forever(directives.run())]
             # What fires is known once everything was read; sent before, a long resolved alert would ring again.
@@ -185,8 +188,10 @@ class _Pager:
 
     async def _serve(self, desk: Desk, follow: Follow) -> Callable[[], Any]:
         registry = CollectorRegistry()
-        clients, unreadable, is_ready = lambda: self._clients, lambda: self._unreadable, follow.read.is_set
-        registry.register(PagerCollector(self._book, clients, desk, unreadable, is_ready))
+        ProcessCollector(registry=registry)
+        registry.register(
+            PagerCollector(self._book, lambda: self._clients, desk, lambda: self._unreadable, lambda: follow.read_at)
+        )
         settings = self._settings
 
         async def find(run_id: str, since: float) -> list[dict[str, Any]]:

@@ -144,6 +144,7 @@ class StageCollector(Collector):
                 METRIC_PREFIX + row.name, row.text, row.labels, (row.key,), known.get(row.key, set()), counted
             )
         yield from self._accepted(counted)
+        yield self._heartbeats()
         yield from self._states(counted)
         yield from self._spending([stage for _, stage in counted if isinstance(stage, StreamStage)])
         yield from self._histograms([(number, stage) for number, stage in counted if isinstance(stage, StreamStage)])
@@ -203,9 +204,6 @@ class StageCollector(Collector):
         open_runs = GaugeMetricFamily(
             METRIC_PREFIX + "open_runs", "runs that are not closed, by how far they are", labels=["state", "partition"]
         )
-        clock = GaugeMetricFamily(
-            METRIC_PREFIX + "heartbeat_age_seconds", "age of the last heartbeat that came through", labels=["partition"]
-        )
         fidelity = GaugeMetricFamily(
             METRIC_PREFIX + "fidelity_mean_ratio", "mean fidelity", labels=["workload", "backend"]
         )
@@ -221,8 +219,6 @@ class StageCollector(Collector):
             if isinstance(stage, RunStage):
                 for state, count in stage.open_by_state().items():
                     open_runs.add_metric([state, partition], count)
-                if stage.now:
-                    clock.add_metric([partition], max(0.0, time.time() - stage.now))
                 continue
             waiting.add_metric([partition], stage.replays_waiting)
             for stream in stage.streams.values():
@@ -230,7 +226,24 @@ class StageCollector(Collector):
                     fidelity.add_metric([stream.workload, stream.backend], stream.total.mean)
                 if stream.ratio is not None:
                     variance.add_metric([stream.workload, stream.backend], stream.ratio.ratio)
-        yield from (open_runs, clock, fidelity, variance, waiting)
+        yield from (open_runs, fidelity, variance, waiting)
+
+    def _heartbeats(self) -> Metric:
+        """How far behind each partition's clock is.
+
+        While a partition catches up, its clock is where its log is, and that says nothing of what comes through now;
+        so it is the time since it last took anything in. A partition that gets nothing at all is never silent here.
+        """
+        family = GaugeMetricFamily(
+            METRIC_PREFIX + "heartbeat_age_seconds", "age of the last heartbeat that came through", labels=["partition"]
+        )
+        now = time.time()
+        for unit in list(self._shell.units.values()):
+            if isinstance(unit.stage, RunStage):
+                has_caught_up = unit.stage.now >= unit.restored_at
+                heard_at = unit.stage.now if has_caught_up else unit.applied_at
+                family.add_metric([str(unit.partition)], max(0.0, now - heard_at))
+        return family
 
     def _spending(self, stages: list[StreamStage]) -> Iterator[Metric]:
         catalog, of_center, of_hours = self._catalog, ["cost_center"], ["cost_center", "runtime"]
@@ -291,14 +304,10 @@ class StageCollector(Collector):
 
     def _own(self) -> Iterator[Metric]:
         shell, publisher = self._shell, self._publisher
-        for name, text, values in (
-            ("sink_records", "records a sink wrote", publisher.written),
-            ("sink_failures", "records a sink could not write", publisher.failed),
-        ):
-            family = CounterMetricFamily(METRIC_PREFIX + name, text, labels=["sink"])
-            for sink, value in values.items():
-                family.add_metric([sink], value)
-            yield family
+        written = CounterMetricFamily(METRIC_PREFIX + "sink_records", "records a sink wrote", labels=["sink"])
+        for sink, value in publisher.written.items():
+            written.add_metric([sink], value)
+        yield written
         lag = GaugeMetricFamily(METRIC_PREFIX + "lag_records", "records that wait", labels=["topic", "partition"])
         for (topic, partition), records in self._lag().items():
             lag.add_metric([topic, str(partition)], records)

@@ -36,7 +36,7 @@ class TopicSink(NamedTuple):
 
 
 class Publisher:
-    """Writes the outcomes of a batch to their topics, and counts what each sink wrote and failed to write.
+    """Writes the outcomes of a batch to their topics, and counts what each sink wrote.
 
     Parameters
     ----------
@@ -54,7 +54,6 @@ class Publisher:
         self, producer: AIOKafkaProducer, sinks: Sequence[TopicSink], topic: Callable[[str], str], partitions: int
     ) -> None:
         self.written = {sink.topic: 0 for sink in sinks}
-        self.failed = {sink.topic: 0 for sink in sinks}
         self._producer = producer
         self._sinks = sinks
         self._topic = topic
@@ -73,7 +72,7 @@ class Publisher:
         Raises
         ------
         aiokafka.errors.KafkaError
-            If any record could not be written; the failure is counted with its sink.
+            If any record could not be written; a note of the error names the topics that could not be.
         """
         pending: list[tuple[str, int, asyncio.Future[RecordMetadata]]] = []
         for sink in self._sinks:
@@ -84,14 +83,14 @@ class Publisher:
                 for future, count in await self._send(sink.topic, target, lines):
                     pending.append((sink.topic, count, future))
         results = await asyncio.gather(*(future for _, _, future in pending), return_exceptions=True)
-        error: BaseException | None = None
+        failed: dict[str, BaseException] = {}
         for (topic, count, _), result in zip(pending, results, strict=True):
             if isinstance(result, BaseException):
-                self.failed[topic] += count
-                error = result
+                failed[topic] = result
             else:
                 self.written[topic] += count
-        if error is not None:
+        for error in failed.values():
+            error.add_note(f"not written: {', '.join(self._topic(topic) for topic in failed)}")
             raise error
 
     def _target(self, sink: TopicSink, line: Line, cause: int) -> int:

@@ -39,6 +39,8 @@ class Unit:
         self.positions: dict[str, int] = {}
         #: When it was made; a heartbeat from then on says that what was in the log by then was taken in.
         self.restored_at = time.time()
+        #: When it last took anything in.
+        self.applied_at = self.restored_at
         self.writing: asyncio.Future[None] | None = None
         self.checkpointed: dict[str, int] = {}
         self.checkpointed_at = time.time()
@@ -143,10 +145,11 @@ class Shell:
         taken_at = time.time()
         outcomes = unit.stage.apply(batch._replace(topic=name))
         unit.positions[name] = batch.next
-        unit.writing = asyncio.ensure_future(self._write(batch, outcomes, taken_at, time.time()))
+        unit.applied_at = applied_at = time.time()
+        unit.writing = asyncio.ensure_future(self._write(batch, outcomes, taken_at, applied_at))
         unit.writing.add_done_callback(self._written)
         self._progress_at = time.monotonic()
-        self.ages.add(batch.records, time.time())
+        self.ages.add(batch.records, applied_at)
 
     async def _write(self, batch: Batch, outcomes: Any, taken_at: float, applied_at: float) -> None:
         await self._sinks.write(batch.partition, outcomes)

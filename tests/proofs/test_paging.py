@@ -96,6 +96,11 @@ class Setting:
             if name in {None, each["labels"]["alertname"]}
         )
 
+    def silenced(self):
+        """What silences in force match."""
+        found = self.server.get("/api/v2/silences")
+        return sorted(each["matchers"][0]["value"] for each in found if each["status"]["state"] == "active")
+
     def told(self, name, status="firing"):
         """Notifications that said so."""
         return [
@@ -262,10 +267,14 @@ def test_one_malformed_alert_keeps_none_of_the_others(setting):
     assert "qethics_pager_unreadable_total 2.0" in setting.pager.page("/metrics")
 
 
-def test_an_alert_that_alertmanager_does_not_take_is_counted_and_the_rest_are_taken(setting):
-    """An Alertmanager that reads names as 0.25 does refuses this; one by one, the rest are taken all the same."""
+@pytest.mark.parametrize("status", [400, 413])
+def test_an_alert_that_alertmanager_does_not_take_is_counted_and_the_rest_are_taken(setting, status):
+    """An Alertmanager that reads names as 0.25 does refuses this; one by one, the rest are taken all the same.
+
+    A proxy before it may find the whole too large.
+    """
     setting.start()
-    setting.way.mode = 400
+    setting.way.mode = status
     setting.say(made("One"), made("Two"))
     setting.cluster.await_(lambda: setting.metric("qethics_pager_refused_total") >= 2, 10, "refused is counted")
     setting.way.mode = "open"
@@ -292,12 +301,23 @@ def test_a_maintenance_window_silences_what_it_names_and_nothing_else(setting):
     await_(lambda: setting.firing() == ["Told"], 5, "one of two is active")
     await_(lambda: setting.told("Told"), 10, "one is told")
     assert not setting.told("Silenced")
+    # Corrected, the old one silences no longer. That of another deployment is left alone.
+    (ours,) = setting.server.get("/api/v2/silences")
+    theirs = {"createdBy": "qethics of another", "comment": "theirs"} | {at: ours[at] for at in ("startsAt", "endsAt")}
+    matchers = [{"name": "backend", "value": "ibm_torino", "isRegex": False, "isEqual": True}]
+    post(f"{setting.server.url}/api/v2/silences", {**theirs, "matchers": matchers})
+    setting.pager.send(signal.SIGTERM)
+    setting.pager.process.wait()
+    path.write_text(yaml.safe_dump({**document, "maintenance": [{**window, "matchers": {"backend": "ibm_brisbane"}}]}))
+    setting.start()
+    await_(lambda: setting.silenced() == ["ibm_brisbane", "ibm_torino"], 10, "the corrected one")
     # Taken back, it is silent no longer.
     setting.pager.send(signal.SIGTERM)
     setting.pager.process.wait()
     path.write_text(yaml.safe_dump({**document, "maintenance": []}))
     setting.start()
     await_(lambda: setting.firing() == ["Silenced", "Told"], 10, "both are active")
+    assert setting.silenced() == ["ibm_torino"]
 
 
 def test_incidents_are_opened_worked_on_and_measured_over_http_and_the_command_line(setting, tmp_path):

@@ -24,4 +24,4 @@ class Shell:
 
 class Publisher:
     def __init__(self):
-        self.written = self.failed = {"alerts": 0}
+        self.written = {"alerts": 0}

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from app.catalog import DEFAULT_DIRECTORY
 from app.core.incidents import Incidents
 from app.core.paging import Book
+from app.gameday.panels import filled
 from app.paging.desk import Desk
 from app.paging.metrics import PagerCollector
 from app.policy.watch import Source, Watch
@@ -59,10 +60,7 @@ def expressions(name):
     for variable in document["templating"]["list"]:
         if variable["type"] == "query":
             found.append(re.fullmatch(r"label_values\((.*), \w+\)", variable["query"])[1])
-    filled = {"$__rate_interval": "1m", "$__range": "1h", "$job": ".+", "$instance": ".+"}
-    for old, new in filled.items():
-        found = [text.replace(old, new) for text in found]
-    return found
+    return [filled(text) for text in found]
 
 
 def test_the_files_are_those_of_the_code():
@@ -110,7 +108,7 @@ def names(catalog, policy):
     """Every metric that a worker or a pager shows."""
     registry = CollectorRegistry()
     registry.register(StageCollector(Shell(catalog, policy), Publisher(), lambda: {}, catalog, {"version": "1"}))
-    registry.register(PagerCollector(Book(""), lambda: [], Desk(Incidents(), None, None), lambda: 0, lambda: True))
+    registry.register(PagerCollector(Book(""), lambda: [], Desk(Incidents(), None, None), lambda: 0, lambda: 1.0))
     watch = Watch(Source(Path("bundle"), None, Path("version")), None, in_force=dict, activate=None)
     registry.register(PolicyCollector(dict, watch))
     kinds = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"], "info": ["_info"]}

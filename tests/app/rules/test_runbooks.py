@@ -14,6 +14,7 @@ from app.paging.http import RUNBOOKS
 
 RULES = DEFAULT_DIRECTORY.parent / "deploy" / "prometheus" / "rules"
 BOOKS = sorted(RUNBOOKS.glob("*.md"))
+BURNS = [path for path in BOOKS if path.stem.endswith("BudgetBurn")]
 
 
 def alerts():
@@ -45,6 +46,25 @@ def test_a_runbook_says_what_to_look_at_what_to_do_and_when_it_is_over(path):
     assert text.startswith(f"# {path.stem}\n\nSeverity: ")
     for part in ("## Look\n", "## Do\n", "## When it is over\n"):
         assert len(text.split(part)[1].strip()) > 5
+
+
+def rules():
+    """(file, rule) of every rule that Prometheus has."""
+    for path in RULES.rglob("*.yaml"):
+        for group in yaml.safe_load(path.read_text())["groups"]:
+            for rule in group["rules"]:
+                yield path, rule
+
+
+@pytest.mark.parametrize("path", BURNS, ids=lambda path: path.stem)
+def test_a_runbook_of_an_objective_says_its_severities_and_names_series_that_are_recorded(path):
+    text = path.read_text()
+    (where,) = {where for where, rule in rules() if rule.get("alert") == path.stem}
+    severities = {rule["labels"]["severity"] for _, rule in rules() if rule.get("alert") == path.stem}
+    said = re.search(r"^Severity: (.*)$", text, re.MULTILINE)[1]
+    assert {name for name in ("page", "ticket") if name in said} == severities
+    recorded = {rule["record"] for file, rule in rules() if file == where and "record" in rule}
+    assert set(re.findall(r"`(qethics:[^`]+)`", text)) <= recorded
 
 
 @pytest.mark.parametrize("command", commands())

@@ -104,13 +104,13 @@ class Broken:
         return future
 
 
-def test_a_failure_is_counted_by_its_sink_and_raised(outcomes):
+def test_a_failure_is_raised_and_names_every_topic_that_was_not_written(outcomes):
     async def run():
-        publisher = Publisher(Broken(AIOKafkaProducer()), SINKS, lambda name: name, 4)
-        with pytest.raises(ConnectionError):
+        publisher = Publisher(Broken(AIOKafkaProducer()), SINKS, lambda name: f"prefix.{name}", 4)
+        with pytest.raises(ConnectionError) as raised:
             await publisher.write(0, outcomes)
-        return publisher
+        return publisher, raised.value.__notes__
 
-    publisher = asyncio.run(run())
-    assert publisher.failed == counts(outcomes)
+    publisher, (note,) = asyncio.run(run())
+    assert all(f"prefix.{topic}" in note for topic, count in counts(outcomes).items() if count)
     assert set(publisher.written.values()) == {0}
