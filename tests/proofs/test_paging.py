@@ -19,6 +19,7 @@ from faulty import FaultyWay, Webhook
 from records import lifecycle, result
 
 from app import kafka
+from app.broker import embedded_broker
 from app.conventions import ALERTS, INCIDENTS, JOBS, RESULTS, WATCHDOG_SILENT_ALERT
 from app.core.evidence import instant
 from app.core.outcomes import Alert
@@ -57,6 +58,9 @@ def made(name, status="firing", *, severity="page", at=None, **fields):
         figures={"size": 1.0},
         **fields,
     )
+
+
+READ_AT = "qethics_pager_read_timestamp_seconds"
 
 
 class Setting:
@@ -111,7 +115,7 @@ class Setting:
         ]
 
     def metric(self, name):
-        lines = [line for line in self.pager.page("/metrics").splitlines() if line.startswith(name + "{")]
+        lines = [line for line in self.pager.page("/metrics").splitlines() if line.startswith((name + "{", name + " "))]
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
 
@@ -265,6 +269,27 @@ def test_one_malformed_alert_keeps_none_of_the_others(setting):
     setting.cluster.await_(lambda: setting.firing() == ["Bad", "Good1", "Good2"], 5, "all that can be read")
     assert setting.metric("qethics_pager_refused_total") == 0
     assert "qethics_pager_unreadable_total 2.0" in setting.pager.page("/metrics")
+
+
+def test_a_pager_whose_broker_is_gone_lives_on_and_says_when_it_last_read(tmp_path):
+    """What fires is sent all the same; that nothing new is heard is for the rule PagerStuck."""
+    with FaultyWay("http://127.0.0.1:9") as way:
+        with embedded_broker() as bootstrap:
+            setting = Setting(bootstrap, tmp_path, way, None, None)
+            setting.start()
+            await_ = setting.cluster.await_
+            first = setting.metric(READ_AT)
+            assert time.time() - first < 15
+            await_(lambda: setting.metric(READ_AT) > first, 25, "asked again, it has read everything")
+        gone_at = time.time()
+        try:
+            await_(lambda: "are not to be had" in setting.pager.log.read_text(), 40, "it says so")
+            assert setting.metric(READ_AT) < gone_at
+            assert setting.pager.alive
+            assert setting.pager.page("/healthz")
+        finally:
+            setting.pager.send(signal.SIGKILL)
+            setting.pager.process.wait()
 
 
 @pytest.mark.parametrize("status", [400, 413])

@@ -7,7 +7,7 @@ from app.stream.ages import Ages
 class Unit:
     def __init__(self, kind, partition):
         self.kind, self.partition, self.stage = kind, partition, kind.build(partition)
-        self.restored_at = self.checkpointed_at = 0.0
+        self.restored_at = self.applied_at = self.checkpointed_at = 0.0
 
 
 class Shell:

@@ -67,6 +67,19 @@ def test_a_runbook_of_an_objective_says_its_severities_and_names_series_that_are
     assert set(re.findall(r"`(qethics:[^`]+)`", text)) <= recorded
 
 
+def test_no_ticket_silences_a_page():
+    """What may be a ticket inhibits tickets alone, unless the rule is about the page."""
+    inhibits = yaml.safe_load((RULES.parents[1] / "alertmanager" / "alertmanager.yaml").read_text())["inhibit_rules"]
+    assert inhibits
+    for rule in inhibits:
+        source, target = ",".join(rule["source_matchers"]), ",".join(rule["target_matchers"])
+        if 'severity = "page"' in source or 'severity = "ticket"' in target:
+            continue
+        names = re.search(r'alertname =~? "([^"]+)"', source)[1].split("|")
+        for name in names:
+            assert "Severity: page." in (RUNBOOKS / f"{name}.md").read_text(), rule
+
+
 @pytest.mark.parametrize("command", commands())
 def test_a_command_of_a_runbook_exists_with_its_options(command):
     name, *arguments = shlex.split(command)
