@@ -83,6 +83,9 @@ def _gamedays(commands: Any) -> None:
     day.add_argument("--seed", type=int, default=1, help="of everything random (default 1)")
     day.add_argument("--steady", type=_positive, default=600.0, help="seconds before anything is played (default 600)")
     day.add_argument("--spacing", type=_positive, default=100.0, help="seconds from one to the next (default 100)")
+    day.add_argument(
+        "--recovery", type=_positive, default=600.0, help="seconds at most until all has ended (default 600)"
+    )
     day.add_argument("--json", action="store_true", help="print one JSON object on standard output")
 
 
@@ -265,6 +268,7 @@ def _gameday(options: argparse.Namespace) -> int:
         seed=options.seed,
         steady_seconds=options.steady,
         spacing_seconds=options.spacing,
+        recovery_seconds=options.recovery,
         say=_progress,
     )
     _progress("")

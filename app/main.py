@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import logging
-import platform
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -31,7 +30,7 @@ from app.policy.bundles import Bundles
 from app.policy.evaluator import LABELS, Evaluator
 from app.policy.pack import load_pack
 from app.policy.watch import Source, Watch
-from app.serving import forever, listening, own_directory, quiet_libraries, told_to_stop
+from app.serving import build_info, forever, listening, own_directory, quiet_libraries, told_to_stop
 from app.settings import Settings
 from app.sinks import alerts, dead_letter, decisions, directives, evidence, gaps, replay_requests, samples, violations
 from app.sinks.metrics import StageCollector
@@ -83,13 +82,6 @@ def kinds(catalog: Catalog, policies: Policy | Bundles, partitions: int) -> tupl
         Kind("runs", RunStage.topics, lambda partition: RunStage(catalog, policies, partitions), prepare),
         Kind("streams", StreamStage.topics, lambda partition: StreamStage(catalog, partitions)),
     )
-
-
-def build_info() -> dict[str, str]:
-    """What identifies this build."""
-    names = {"qethics": "version", "faust-streaming": "faust", "aiokafka": "aiokafka"}
-    found = {label: version(package) for package, label in names.items()}
-    return {**found, "python": platform.python_version()}
 
 
 def run_worker(settings: Settings) -> None:

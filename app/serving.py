@@ -2,15 +2,24 @@
 
 import asyncio
 import logging
+import platform
 import signal
 import socket
 import sys
 from collections.abc import Coroutine
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from app.errors import EnvironmentFault, SettingError
 from app.stream.shell import fail_stop
+
+
+def build_info() -> dict[str, str]:
+    """What identifies this build."""
+    names = {"qethics": "version", "faust-streaming": "faust", "aiokafka": "aiokafka"}
+    found = {label: version(package) for package, label in names.items()}
+    return {**found, "python": platform.python_version()}
 
 
 def forever(work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":

@@ -63,7 +63,7 @@ def with_run_page(made: table.Panel) -> table.Panel:
     """A table whose run ids lead to the page of the run, which the pager has (`qethics pager`)."""
     link = {
         "title": "The page of this run",
-        "url": "${pager}/runs/${__value.text}?at=${__data.fields.time}",
+        "url": "${pager}/runs/${__value.text}?at=${__data.fields.time.numeric}",
         "targetBlank": True,
     }
     return made.override_by_regexp(".*run_id$", [DynamicConfigValue(id_val="links", value=[link])])

@@ -1,6 +1,6 @@
 """Hourly budgets that are spent: an alert and the order `freeze_offload` for the cost center, until the hour ends."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from msgspec import Struct, field
@@ -38,7 +38,7 @@ class Spent(Struct, array_like=True):
         text = f"{center} has spent the {budget_usd:g} dollars of its hour; no quantum computer until {instant(end)}"
         figures = {"spent_usd": spent_usd, "budget_usd": budget_usd}
         order = Directive(
-            directive_id=outcome_id("directive", FREEZE_OFFLOAD, center, hour),
+            directive_id=outcome_id("directive", FREEZE_OFFLOAD, center, hour, f"{at:.3f}"),
             directive=FREEZE_OFFLOAD,
             target=center,
             reason=text,
@@ -47,19 +47,28 @@ class Spent(Struct, array_like=True):
         )
         return _alert(center, hour, "firing", at, text, figures), order
 
-    def ended(self, at: float) -> Iterator[tuple[Alert, Lifted]]:
-        """The end of alerts and orders whose hour is over."""
+    def ended(self, at: float, is_within: Callable[[str, int], bool]) -> Iterator[tuple[Alert, Lifted]]:
+        """The end of alerts and orders whose hour is over, or within its budget again.
+
+        Parameters
+        ----------
+        at
+            What the log has reached, seconds since the epoch.
+        is_within
+            Whether a cost center is within the budget of an hour: charges are corrected, and budgets raised.
+        """
         for center, hour in sorted(self.hours.items()):
-            if (hour + 1) * HOUR_SECONDS <= at:
+            is_over = (hour + 1) * HOUR_SECONDS <= at
+            if is_over or is_within(center, hour):
                 del self.hours[center]
-                text = f"{center} has a new hour, and its budget"
+                text = f"{center} has a new hour, and its budget" if is_over else f"{center} is within its budget again"
                 yield _alert(center, hour, "resolved", at, text, {}), Lifted(FREEZE_OFFLOAD, center)
 
 
 def _alert(center: str, hour: int, status: str, at: float, text: str, figures: dict[str, float]) -> Alert:
     labels = {"cost_center": center}
     return Alert(
-        alert_id=outcome_id("alert", BUDGET_ALERT, center, hour, status),
+        alert_id=outcome_id("alert", BUDGET_ALERT, center, hour, status, f"{at:.3f}"),
         fingerprint=condition(BUDGET_ALERT, labels),
         name=BUDGET_ALERT,
         severity="ticket",

@@ -151,16 +151,20 @@ def verdict(
 
 
 def rollback(
-    comparison: Comparison | Homogeneity, labels: dict[str, str], source: tuple[str, int], observation: Observation
+    comparison: Comparison | Homogeneity,
+    labels: dict[str, str],
+    source: tuple[str, int],
+    observation: Observation,
+    at: float,
 ) -> Directive:
-    """The order to roll a worse release back, with the parameters of `verdict`."""
+    """The order to roll a worse release back, with the parameters of `verdict`, given `at`, by the log's clock."""
     return Directive(
         directive_id=outcome_id("directive", ROLLBACK_CANARY, *labels.values(), *source, observation.offset),
         directive=ROLLBACK_CANARY,
         target=stream_target(labels),
         reason=_summary(comparison, labels),
-        issued_at=instant(observation.at),
-        expires_at=instant(observation.at + _DIRECTIVE_SECONDS),
+        issued_at=instant(at),
+        expires_at=instant(at + _DIRECTIVE_SECONDS),
     )
 
 

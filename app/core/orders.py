@@ -26,8 +26,9 @@ def is_of(target: str, workload: str | None, backend: str | None) -> bool:
     return target == f"{workload}/{backend}" if backend is not None else target.startswith(f"{workload}/")
 
 
-def fallback(alert: Alert, until: float) -> Directive | None:
-    """The order that a grave change gives: the classical path, until the alert ends or at most `until`."""
+def fallback(alert: Alert, at: float, seconds: float) -> Directive | None:
+    """The order that a grave change gives: the classical path from `at` (seconds since the epoch, by the log's clock)
+    until the alert ends, or for at most `seconds`."""
     if alert.name not in GRAVE_ALERTS.values():
         return None
     return Directive(
@@ -35,8 +36,8 @@ def fallback(alert: Alert, until: float) -> Directive | None:
         directive=FALLBACK_CLASSICAL,
         target=stream_target(alert.labels),
         reason=alert.summary,
-        issued_at=alert.at,
-        expires_at=instant(until),
+        issued_at=instant(at),
+        expires_at=instant(at + seconds),
     )
 
 

@@ -17,6 +17,8 @@ from app.core.evidence import instant
 from app.core.outcomes import Alert
 
 RESEND_SECONDS: Final = 60.0
+#: It is due so much before, for the time until somebody looks and until it is answered.
+_AHEAD_SECONDS: Final = 5.0
 LEASE_SECONDS: Final = 4 * RESEND_SECONDS
 RESOLVED_SECONDS: Final = 900.0
 #: What nobody is told of: it stays in the topic.
@@ -108,7 +110,7 @@ class Book:
         found = []
         for each in self._leases.values():
             version, at = sent.get(each.fingerprint, (-1, 0.0))
-            if version != each.version or not 0 <= now - at < RESEND_SECONDS:
+            if version != each.version or not 0 <= now - at < RESEND_SECONDS - _AHEAD_SECONDS:
                 found.append(each)
         return sorted(found, key=lambda each: (_ORDER.get(each.labels["severity"], 2), each.starts_at))
 

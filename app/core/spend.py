@@ -82,8 +82,8 @@ class Burn(Struct, array_like=True):
             # Of a stretch in which nothing was billed nobody knows what was usual.
             lag = max(0.0, now - spending.at)
             one = self.centers[spending.cost_center] = Center(first=place, newest=place, lag_seconds=lag)
-        if place <= one.newest - kept:
-            return  # too old
+        if place <= one.newest - kept or place < one.first:
+            return  # too old, or of a time of which the rest is not known
         found = one.bins.setdefault(place, Bin())
         usd = spending.microdollars / 1e6
         found.microdollars += spending.microdollars
@@ -117,9 +117,10 @@ class Burn(Struct, array_like=True):
     def _hot(
         self, center: str, one: Center, rate: Rate, now: float, watched: float, spend: SpendWatch
     ) -> Iterator[tuple[Alert, Directive | Lifted]]:
-        for place in range(one.newest - _bins(spend.window_seconds) + 1, one.newest + 1):
-            if place in one.bins:
-                one.bins[place].hot = True
+        # Those in which nothing was charged as well: a bill by the minute leaves five of six empty, and as cool time
+        # they would make the baseline ever smaller.
+        for place in range(max(one.first, one.newest - _bins(spend.window_seconds) + 1), one.newest + 1):
+            one.bins.setdefault(place, Bin()).hot = True
         base = rate.baseline_usd_per_hour or 0.0
         text = (
             f"{center} spends {rate.usd_per_hour:.4g} dollars an hour, {rate.usd_per_hour / base:.1f} times its usual"

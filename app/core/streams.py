@@ -312,11 +312,15 @@ class StreamStage:
             known.add(numbers)
 
     def _unauthorized(self, routing: Unauthorized, source: tuple[str, int]) -> None:
-        said = say(self.routings, routing, source, self.clock.watched)
+        said = say(self.routings, routing, source, self._heard_at(routing.at), self.clock.watched)
         if said is not None:
             alert, order = said
             self._output.outcomes.alerts.append(alert)
             self._output.outcomes.directives += [order] if order is not None else []
+
+    def _heard_at(self, at: float) -> float:
+        """When something is heard of, seconds since the epoch; before the first beat `at`, as its producer says."""
+        return self.clock.at or at
 
     def _count(self, counted: Counted) -> None:
         """Compare a replay with its original once both are there (M2)."""
@@ -436,7 +440,7 @@ class StreamStage:
                     self.counters["canary", release.said] += 1
                 if release.said == "worse":
                     release.ordered_at = at
-                    self._output.outcomes.directives.append(rollback(*about))
+                    self._output.outcomes.directives.append(rollback(*about, self._heard_at(at)))
             self._forget_canaries(stream, signal, canary)
 
     def _forget_canaries(self, stream: Stream, signal: str, canary: Canary) -> None:
@@ -511,7 +515,7 @@ class StreamStage:
         elif change is not None and change.kind == "worse":
             return  # what it was worse than has ended meanwhile
         alert = drift_alert(found, promise)
-        order = fallback(alert, found.seen.offer.at + promise.cool_down_seconds)
+        order = fallback(alert, self._heard_at(found.seen.offer.at), promise.cool_down_seconds)
         self._output.outcomes.directives += [order] if order is not None else []
         watch.firing[lane] = Firing(alert.alert_id, alert.name, alert.severity, self.clock.watched)
         self._output.outcomes.alerts.append(alert)
@@ -607,6 +611,10 @@ class StreamStage:
             self._output.outcomes.alerts.append(alert)
             self._output.outcomes.directives.append(order)
 
+    def _is_within(self, center: str, hour: int) -> bool:
+        budget = self._catalog.budgets.get(center)
+        return budget is None or self.spent_usd(center, hour) <= budget
+
     def spent_usd(self, center: str, hour: int) -> float:
         """What a cost center spent in an hour (since the epoch), in dollars."""
         keys = [(center, runtime, hour) for runtime in _RUNTIMES]
@@ -693,7 +701,7 @@ class StreamStage:
             outcomes.alerts.append(alert)
             if not (isinstance(order, Lifted) and order.target in self.spent.hours):
                 outcomes.directives.append(order)
-        for alert, over in self.spent.ended(at):
+        for alert, over in self.spent.ended(at, self._is_within):
             outcomes.alerts.append(alert)
             if over.target not in self.burn.conditions.standing:
                 outcomes.directives.append(over)

@@ -20,7 +20,7 @@ _NO_ENDPOINT: Final = frozenset({OTHER, UNKNOWN})
 
 
 def say(
-    routings: Conditions, found: Unauthorized, source: tuple[str, int], watched: float
+    routings: Conditions, found: Unauthorized, source: tuple[str, int], at: float, watched: float
 ) -> tuple[Alert, Directive | None] | None:
     """Take in an unauthorized routing; what is to be said of it, if anything is.
 
@@ -30,8 +30,9 @@ def say(
         The endpoints that have an alert.
     found, source
         The routing, and the topic and partition it came from.
-    watched
-        Now, in seconds watched.
+    at, watched
+        Now: in seconds since the epoch, by the log's clock and not by that of a producer, which may be hours off, so
+        that the order would have ended before it is given; and in seconds watched.
     """
     endpoint = routings.place(found.endpoint)
     text = f"runs are sent to {endpoint}, where they may not go: {found.reason}"
@@ -41,7 +42,7 @@ def say(
         text,
         severity="page",
         position=(*source, found.offset),
-        at=found.at,
+        at=at,
         watched=watched,
         run_ids=(found.run_id,),
     )

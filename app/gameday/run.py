@@ -5,6 +5,8 @@ is from the first bad event to the alert in Alertmanager's own API.
 """
 
 import asyncio
+import json
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -40,8 +42,6 @@ WARM_UP_SECONDS: Final = 150.0
 ALL: Final = ("F6", "F1", "F3", "F4", "F5", "F2")
 #: Between two failures: the next is not taken for the one before.
 SPACING_SECONDS: Final = 100.0
-#: After the last: conditions end after five quiet minutes, rules look back over some more.
-RECOVERY_SECONDS: Final = 600.0
 #: Replays come so long after they were asked for.
 _REPLAY_SECONDS: Final = 0.5
 _SLICE_SECONDS: Final = 0.05
@@ -54,7 +54,14 @@ _SOLVING_SECONDS: Final = 5.0
 
 
 def run(
-    names: Sequence[str], *, rate: float, seed: int, steady_seconds: float, spacing_seconds: float, say: Say
+    names: Sequence[str],
+    *,
+    rate: float,
+    seed: int,
+    steady_seconds: float,
+    spacing_seconds: float,
+    recovery_seconds: float,
+    say: Say,
 ) -> dict[str, Any]:
     """Play failures and return the scoreboard.
 
@@ -70,6 +77,8 @@ def run(
         For so long nothing is played at first, and nobody must be told anything.
     spacing_seconds
         Between the beginnings of two failures.
+    recovery_seconds
+        After the last, until all has ended, at most: conditions end after five quiet minutes, rules look back further.
     say
         Shows progress.
 
@@ -127,7 +136,8 @@ def run(
             Traffic(SCENARIOS["healthy"], seed=seed, start=time.time(), rate=rate),
             say,
         )
-        return asyncio.run(day.run([FAILURES[name] for name in names], steady_seconds, spacing_seconds))
+        failures = [FAILURES[name] for name in names]
+        return asyncio.run(day.run(failures, steady_seconds, spacing_seconds, recovery_seconds))
 
 
 def _await_ready(process: ServiceProcess) -> None:
@@ -163,7 +173,9 @@ class _Day:
         self._sent = 0
         self._tasks: Sequence[asyncio.Future[None]] = ()
 
-    async def run(self, failures: Sequence[Scenario], steady_seconds: float, spacing_seconds: float) -> dict[str, Any]:
+    async def run(
+        self, failures: Sequence[Scenario], steady_seconds: float, spacing_seconds: float, recovery_seconds: float
+    ) -> dict[str, Any]:
         settings = self._settings
         producer = await kafka.connected(kafka.producer(settings, linger_ms=5), settings)
         reader = await kafka.connected(kafka.consumer(settings), settings)
@@ -180,7 +192,7 @@ class _Day:
             played = []
             for failure in failures:
                 played.append(await self._play(failure, spacing_seconds))
-            await self._recover()
+            await self._recover(recovery_seconds)
             played[-1] = (*played[-1][:2], time.time())  # what comes late is of the last one
             asked = sum(1 for _ in panels.queries())
             empty = await asyncio.to_thread(panels.without_data, self._prometheus_url, began, time.time())
@@ -188,6 +200,7 @@ class _Day:
                 **self._scoreboard(played, steady, time.time() - began),
                 "panel_queries": asked,
                 "panel_queries_without_data": empty,
+                "bundles_lack": await asyncio.to_thread(_lacking, settings.data_directory / "incidents"),
             }
         finally:
             for task in tasks:
@@ -238,8 +251,8 @@ class _Day:
         await self._wait(f"{seen.failure}: over, watching", spacing_seconds - seen.lasts_seconds)
         return seen, began, time.time()
 
-    async def _recover(self) -> None:
-        deadline = time.monotonic() + RECOVERY_SECONDS
+    async def _recover(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and self._watcher.now():
             names = sorted({each.name for each in self._watcher.now()})
             await self._wait(f"recovering: {', '.join(names)}", 1.0)
@@ -286,8 +299,8 @@ class _Day:
         return {
             "id": seen.failure,
             "alert": seen.alert,
-            "detected": bool(fitting),
-            "seconds": round(fitting[0].first_at - began, 2) if fitting else None,
+            "detected": bool(of_it),
+            "seconds": round((fitting or of_it)[0].first_at - began, 2) if of_it else None,
             "within": bool(fitting) and fitting[0].first_at - began <= seen.within_seconds,
             "within_seconds": seen.within_seconds,
             "severity": sorted({each.severity for each in of_it}),
@@ -300,6 +313,16 @@ class _Day:
             "alerts": sorted({each.name for each in sighted}),
             "page_groups": len(self._watcher.groups(began, until, "page")),
         }
+
+
+def _lacking(directory: Path) -> dict[str, list[str]]:
+    """The bundle of each incident that was opened -> the sources that it lacks."""
+    found = {}
+    for path in sorted(directory.glob("*.tar.gz")):
+        with tarfile.open(path) as archive:
+            manifest = archive.extractfile("manifest.json")
+            found[path.name] = sorted(json.load(manifest)["missing"]) if manifest is not None else ["manifest.json"]
+    return found
 
 
 def _explained(each: Sighting, played: Sequence[tuple[Seen, float, float]]) -> bool:
@@ -317,6 +340,10 @@ def _named(each: Sighting) -> dict[str, Any]:
 def good(report: dict[str, Any]) -> bool:
     """Whether everything was seen in time, nothing else was, and all of it ended."""
     wanted = ("detected", "within", "severity_ok", "directive_ok", "resolved")
+    if any(report["bundles_lack"].values()):
+        return False
+    if report["panel_queries_without_data"] and len(report["scenarios"]) == len(ALL):
+        return False  # of a part of the failures some panels show nothing, rightly
     return not report["steady_alerts"] and all(
         all(row[name] for name in wanted) and not row["false_alerts"] for row in report["scenarios"]
     )
@@ -348,4 +375,6 @@ def table(report: dict[str, Any]) -> str:
     lines.append(
         f"queries of dashboards with data: {report['panel_queries'] - len(empty)} of {report['panel_queries']}{named}"
     )
+    lacking = "".join(f"; {name} lacks {', '.join(what)}" for name, what in report["bundles_lack"].items() if what)
+    lines.append(f"bundles of evidence: {len(report['bundles_lack'])}{lacking}")
     return "\n".join(lines)

@@ -21,7 +21,7 @@ import msgspec
 from app.conventions import DECISIONS, JOBS, RESULTS, VIOLATIONS
 from app.core.evidence import instant
 from app.core.incidents import Incident
-from app.paging.records import about_runs
+from app.paging.records import Records, about_runs
 from app.settings import Settings
 
 log = logging.getLogger("qethics.pager")
@@ -129,10 +129,11 @@ async def _whole(answer: aiohttp.ClientResponse) -> bytes:
 def runs(settings: Settings) -> Callable[[Incident], Awaitable[Any]]:
     """A source: everything that was sent and said of the runs that an alert names, from shortly before it began."""
 
-    async def read(incident: Incident) -> dict[str, list[dict[str, Any]]]:
+    async def read(incident: Incident) -> dict[str, Records]:
         wanted = {name.strip() for name in incident.annotations.get("runs", "").split(",") if name.strip()}
         since = (incident.started_at or 0.0) - _RUNS_BEFORE_SECONDS
-        return await about_runs(settings, _ABOUT_RUNS, wanted, since=since, seconds=_READ_SECONDS)
+        until = time.time()
+        return await about_runs(settings, _ABOUT_RUNS, wanted, since=since, until=until, seconds=_READ_SECONDS)
 
     return read
 

@@ -1,10 +1,10 @@
 """Prometheus metrics of the pager: what it reaches, what fires, and how long incidents take (M8)."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from app.conventions import METRIC_PREFIX
@@ -24,6 +24,8 @@ class PagerCollector(Collector):
     ----------
     book, clients, desk, unreadable
         What is read.
+    build
+        What identifies this build.
     read_at
         Everything was read that was there at this time; 0 before all was read that was there at the start.
     """
@@ -35,15 +37,18 @@ class PagerCollector(Collector):
         desk: Desk,
         unreadable: Callable[[], int],
         read_at: Callable[[], float],
+        build: Mapping[str, str],
     ) -> None:
         self._book = book
         self._clients = clients
         self._desk = desk
         self._unreadable = unreadable
         self._read_at = read_at
+        self._build = dict(build)
 
     def collect(self) -> Iterable[Metric]:
         """All metrics, as they are now."""
+        yield InfoMetricFamily(METRIC_PREFIX + "build", "what is running", value=self._build)
         yield from self._pushing()
         if self._read_at():  # a counter that is still being read would be taken for one that rises
             yield from self._incidents()

@@ -1,24 +1,38 @@
 """What was sent and said of runs, as it stands in the topics."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from aiokafka import TopicPartition
 from aiokafka.partitioner import murmur2
+from msgspec import Struct, field
 
 from app import kafka
 from app.core.evidence import instant
 from app.settings import Settings
 from app.stream.checkpoint import end_offset
 
+#: Of one run and topic, so that many results leave room for the evidence; and of all values together.
 _MOST_RECORDS: Final = 1_000
+_MOST_BYTES: Final = 32 * 2**20
+
+
+class Records(Struct):
+    """What was found about a run: topic, partition, offset, when it was written, and its value as text."""
+
+    records: list[dict[str, Any]] = field(default_factory=list)
+    #: Records beyond what is kept.
+    left_out: int = 0
+    #: Whether the time was enough to read everything.
+    is_whole: bool = True
 
 
 async def about_runs(
-    settings: Settings, topics: Sequence[str], run_ids: Iterable[str], *, since: float, seconds: float
-) -> dict[str, list[dict[str, Any]]]:
-    """Every record about some runs, by run: topic, partition, offset, when it was written, and its value as text.
+    settings: Settings, topics: Sequence[str], run_ids: Iterable[str], *, since: float, until: float, seconds: float
+) -> dict[str, Records]:
+    """Every record about some runs, by run.
 
     Parameters
     ----------
@@ -28,46 +42,57 @@ async def about_runs(
         Short names of topics that are keyed by run.
     run_ids
         The runs.
-    since
-        What was written earlier is not looked at; seconds since the epoch.
+    since, until
+        What was written earlier or later is not looked at; seconds since the epoch.
     seconds
-        How long it may take.
+        How long it may take; what was found by then is not whole.
 
     Raises
     ------
-    TimeoutError
-        If it takes longer.
     EnvironmentFault
         If there is no broker.
     """
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in sorted(set(run_ids))}
+    found = {name: Records() for name in sorted(set(run_ids))}
     if not found:
         return found
     consumer = await kafka.connected(kafka.consumer(settings), settings)
     try:
         async with asyncio.timeout(seconds):
-            await _gather(consumer, settings, topics, since, found)
+            await _gather(consumer, settings, topics, (since, until), found)
+    except TimeoutError:
+        for one in found.values():
+            one.is_whole = False
     finally:
         await consumer.stop()
     return found
 
 
 async def _gather(
-    consumer: Any, settings: Settings, topics: Sequence[str], since: float, found: dict[str, list[dict[str, Any]]]
+    consumer: Any, settings: Settings, topics: Sequence[str], span: tuple[float, float], found: dict[str, Records]
 ) -> None:
     partitions = {murmur2(name.encode()) & 0x7FFFFFFF for name in found}
     numbers = {number % settings.partitions for number in partitions}
     tps = [TopicPartition(settings.topic(name), number) for name in topics for number in numbers]
     consumer.assign(tps)
     ends = {tp: await end_offset(consumer, tp) for tp in tps}
-    for tp, place in (await consumer.offsets_for_times({tp: max(0, int(since * 1000)) for tp in tps})).items():
-        consumer.seek(tp, ends[tp] if place is None else place.offset)
-    names = {name.encode(): name for name in found}
-    while any([await consumer.position(tp) < ends[tp] for tp in tps]):
-        for tp, records in (await consumer.getmany(timeout_ms=200)).items():
+    begins, later = [await consumer.offsets_for_times({tp: max(0, int(at * 1000)) for tp in tps}) for at in span]
+    for tp in tps:
+        consumer.seek(tp, ends[tp] if begins[tp] is None else begins[tp].offset)
+        ends[tp] = ends[tp] if later[tp] is None else min(ends[tp], later[tp].offset)
+    named = {name.encode(): one for name, one in found.items()}
+    kept, size = Counter[tuple[bytes, str]](), 0
+    while unread := [tp for tp in tps if await consumer.position(tp) < ends[tp]]:
+        for tp, records in (await consumer.getmany(*unread, timeout_ms=200)).items():
             for record in records:
-                name = names.get(record.key)
-                if name is not None and len(found[name]) < _MOST_RECORDS:
-                    said = {"topic": tp.topic, "partition": tp.partition, "offset": record.offset}
-                    value = (record.value or b"").decode(errors="replace")
-                    found[name].append({**said, "at": instant(record.timestamp / 1000), "value": value})
+                one = named.get(record.key)
+                if one is None or record.offset >= ends[tp]:
+                    continue
+                value = record.value or b""
+                kept[record.key, tp.topic] += 1
+                size += len(value)
+                if kept[record.key, tp.topic] > _MOST_RECORDS or size > _MOST_BYTES:
+                    one.left_out += 1
+                    continue
+                said = {"topic": tp.topic, "partition": tp.partition, "offset": record.offset}
+                said |= {"at": instant(record.timestamp / 1000), "value": value.decode(errors="replace")}
+                one.records.append(said)

@@ -8,19 +8,25 @@ from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
 
+import msgspec
 from aiohttp import web
 
 from app.conventions import DECISIONS, EVIDENCE, JOBS, REPLAY_REQUESTS, RESULTS, VIOLATIONS
 from app.errors import EnvironmentFault
+from app.paging.records import Records
 from app.web.answers import Refused, json_answer
 
 #: Topics that are keyed by run.
 TOPICS: Final = (JOBS, RESULTS, VIOLATIONS, DECISIONS, EVIDENCE, REPLAY_REQUESTS)
 #: Without a time to look at, the page looks so far back.
 BACK_SECONDS: Final = 900.0
-#: From a time that is given: a run may have begun so much earlier.
+#: About a time that is given: a run may have begun so much earlier, and go on for so long.
 _BEFORE_SECONDS: Final = 120.0
+_AFTER_SECONDS: Final = 3_600.0
+#: Pages that are read at once: each reads a part of a log, in the process that pages people.
+_AT_ONCE: Final = 2
 _MOST_ID: Final = 256
+_WHEN: Final = "?at=SECONDS since the epoch says when the run was"
 _STYLE: Final = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#1c2430;background:#fff}
 table{border-collapse:collapse;width:100%;margin:0 0 1.5rem;table-layout:fixed}th{width:16rem}
@@ -29,8 +35,8 @@ overflow-wrap:anywhere}h1{font-size:1.4rem;overflow-wrap:anywhere}h2{font-size:1
 @media(prefers-color-scheme:dark){body{color:#dfe6f0;background:#12161c}th,td{border-color:#2a313c}a{color:#8ab4ff}}
 """
 
-#: (run id, since) -> the records about it.
-Find = Callable[[str, float], Awaitable[list[dict[str, Any]]]]
+#: (run id, since, until) -> the records about it.
+Find = Callable[[str, float, float], Awaitable[Records]]
 
 
 class RunPages:
@@ -50,66 +56,74 @@ class RunPages:
         self._find = find
         self._grafana = grafana
         self._prefix = prefix
+        self._reading = 0
 
     async def page(self, request: web.Request) -> web.Response:
         """`/runs/ID`, for people."""
-        run_id, since, records = await self._found(request)
-        return web.Response(text=render(run_id, since, records, self._grafana), content_type="text/html")
+        run_id, span, found = await self._found(request)
+        return web.Response(text=render(run_id, span, found, self._grafana), content_type="text/html")
 
     async def document(self, request: web.Request) -> web.Response:
         """`/v1/runs/ID`, for programs."""
-        run_id, _, records = await self._found(request)
-        return json_answer({"run_id": run_id, "records": records})
+        run_id, _, found = await self._found(request)
+        return json_answer({"run_id": run_id, **msgspec.structs.asdict(found)})
 
-    async def _found(self, request: web.Request) -> tuple[str, float, list[dict[str, Any]]]:
+    async def _found(self, request: web.Request) -> tuple[str, tuple[float, float], Records]:
         run_id = request.match_info["id"]
         if len(run_id) > _MOST_ID:
             raise Refused(HTTPStatus.BAD_REQUEST, f"a run id has at most {_MOST_ID} characters")
-        since = _since(request.query.get("at", ""))
+        since, until = _span(request.query.get("at", ""))
+        if self._reading >= _AT_ONCE:
+            raise Refused(HTTPStatus.TOO_MANY_REQUESTS, "other runs are being read", {"Retry-After": "5"})
+        self._reading += 1
         try:
-            records = await self._find(run_id, since)
-        except TimeoutError as error:
-            detail = "reading took too long; say when the run was: ?at=SECONDS since the epoch"
-            raise Refused(HTTPStatus.GATEWAY_TIMEOUT, detail) from error
+            found = await self._find(run_id, since, until)
         except EnvironmentFault as error:
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from error
-        if not records:
-            detail = (
-                f"nothing was said of it since {time.strftime('%FT%TZ', time.gmtime(since))}; ?at=SECONDS looks back"
-            )
-            raise Refused(HTTPStatus.NOT_FOUND, detail)
-        for record in records:
+        finally:
+            self._reading -= 1
+        if not found.records:
+            between = f"between {_clock(since)} and {_clock(until)}"
+            if not found.is_whole:
+                raise Refused(HTTPStatus.GATEWAY_TIMEOUT, f"too much was written {between} to read in time; {_WHEN}")
+            raise Refused(HTTPStatus.NOT_FOUND, f"nothing was said of it {between}; {_WHEN}")
+        for record in found.records:
             record["topic"] = record["topic"].removeprefix(self._prefix)
-        return run_id, since, records
+        return run_id, (since, until), found
 
 
-def _since(text: str) -> float:
-    """From when on; `text` is seconds or, as Grafana has it, milliseconds since the epoch."""
+def _span(text: str) -> tuple[float, float]:
+    """From when until when; `text` is seconds or, as Grafana has it, milliseconds since the epoch, or empty: lately."""
     now = time.time()
+    if not text:
+        return now - BACK_SECONDS, now
     try:
         at = float(text)
     except ValueError:
-        return now - BACK_SECONDS
+        at = 0.0
     at = at / 1000 if at > 1e11 else at
-    return at - _BEFORE_SECONDS if 0 < at < now else now - BACK_SECONDS
+    if not 0 < at <= now + _BEFORE_SECONDS:
+        raise Refused(HTTPStatus.BAD_REQUEST, f"at={text[:40]} is no time that has been; {_WHEN}")
+    return at - _BEFORE_SECONDS, at + _AFTER_SECONDS
 
 
 def _clock(at: float) -> str:
     return time.strftime("%F %TZ", time.gmtime(at))
 
 
-def render(run_id: str, since: float, records: list[dict[str, Any]], grafana: str) -> str:
+def render(run_id: str, span: tuple[float, float], found: Records, grafana: str) -> str:
     """The page as HTML; needs no script.
 
     Parameters
     ----------
-    run_id, since
-        The run, and from when on was looked.
-    records
-        About it, as `app.paging.records` finds them.
+    run_id, span
+        The run, and from when until when was looked.
+    found
+        About it, as `app.paging.records` finds it.
     grafana
         Where the dashboards are.
     """
+    records = found.records
     evidence = next((said for said in _values(records, EVIDENCE) if said.get("kind") == "run"), None)
     parts = [_evidence(evidence)] if evidence is not None else ["<p>It is not closed: there is no evidence yet.</p>"]
     broken = [
@@ -124,9 +138,17 @@ def render(run_id: str, since: float, records: list[dict[str, Any]], grafana: st
     trace = f"{grafana.rstrip('/')}/d/qethics-debug?var-run={quote(run_id, safe='')}"
     link = f'<p><a href="{html.escape(trace)}">its trace</a></p>' if grafana else ""
     name = html.escape(run_id)
+    lacking = "".join(
+        f"<p><b>{text}</b></p>"
+        for is_so, text in (
+            (found.left_out, f"{found.left_out} more records are left out: there are too many to show."),
+            (not found.is_whole, "There was more to read than there was time for: this may not be all."),
+        )
+        if is_so
+    )
     return f"""<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content="width=device-width">
 <title>run {name}</title><style>{_STYLE}</style></head><body><h1>Run {name}</h1>{link}
-<p>What was written since {_clock(since)}; <code>?at=</code> looks further back.</p>
+<p>What was written between {_clock(span[0])} and {_clock(span[1])}; {html.escape(_WHEN)}.</p>{lacking}
 {"".join(parts)}</body></html>"""
 
 

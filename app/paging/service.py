@@ -31,15 +31,13 @@ from app.paging.alertmanager import Alertmanager
 from app.paging.desk import Desk
 from app.paging.http import application
 from app.paging.metrics import PagerCollector
-from app.paging.records import about_runs
+from app.paging.records import Records, about_runs
 from app.paging.runpage import TOPICS, RunPages
-from app.serving import forever, listening, own_directory, quiet_libraries, secret, told_to_stop
+from app.serving import build_info, forever, listening, own_directory, quiet_libraries, secret, told_to_stop
 from app.settings import Settings, urls
 
 log = logging.getLogger("qethics.pager")
 
-#: The watchdog comes every minute; so long without it, the way from Prometheus to here is dead.
-_WATCHDOG_SECONDS: Final = 300.0
 _LOOK_SECONDS: Final = 1.0
 #: How long a page of a run may take.
 _PAGE_SECONDS: Final = 10.0
@@ -176,7 +174,7 @@ class _Pager:
             if now - said >= RESEND_SECONDS / 2:
                 said = now
                 self._book.take(_own(PAGER_ALERT, "none", "firing", now, "the pager reaches this Alertmanager"))
-            silent = desk.watchdog_at is not None and now - desk.watchdog_at > _WATCHDOG_SECONDS
+            silent = desk.watchdog_at is not None and now - desk.watchdog_at > self._settings.watchdog_seconds
             text = "Prometheus' watchdog does not come through any more: its alerts do not either"
             known = any(each.labels["alertname"] == WATCHDOG_SILENT_ALERT for each in self._book.firing())
             if silent != known:
@@ -189,13 +187,12 @@ class _Pager:
     async def _serve(self, desk: Desk, follow: Follow) -> Callable[[], Any]:
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        registry.register(
-            PagerCollector(self._book, lambda: self._clients, desk, lambda: self._unreadable, lambda: follow.read_at)
-        )
+        clients, unreadable, read_at = lambda: self._clients, lambda: self._unreadable, lambda: follow.read_at
+        registry.register(PagerCollector(self._book, clients, desk, unreadable, read_at, build_info()))
         settings = self._settings
 
-        async def find(run_id: str, since: float) -> list[dict[str, Any]]:
-            found = await about_runs(settings, TOPICS, [run_id], since=since, seconds=_PAGE_SECONDS)
+        async def find(run_id: str, since: float, until: float) -> Records:
+            found = await about_runs(settings, TOPICS, [run_id], since=since, until=until, seconds=_PAGE_SECONDS)
             return found[run_id]
 
         runs = RunPages(find, settings.grafana_url, settings.topic_prefix)

@@ -53,6 +53,8 @@ _API: Final = "openslo/v1"
 _SET_ASIDE: Final = frozenset({"DataSource", "Service", "AlertPolicy", "AlertCondition", "AlertNotificationTarget"})
 #: Annotations of an SLO that say what OpenSLO has no field for.
 _ANNOTATION: Final = "qethics.io/"
+#: Before a long window: the share of the budget that it may burn.
+_BUDGET: Final = "budget-"
 
 
 def _is_openslo(path: Path) -> bool:
@@ -137,6 +139,9 @@ def _objective(document: dict[str, Any], indicators: dict[str, Any]) -> Objectiv
             "period": window["duration"],
             "least_events": int(notes.get("least-events", 100)),
             "silence": notes.get("silence"),
+            "budgets": {
+                key.removeprefix(_BUDGET): float(value) for key, value in notes.items() if key.startswith(_BUDGET)
+            },
         },
         Objective,
     )

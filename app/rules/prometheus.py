@@ -125,7 +125,8 @@ def _budget(each: Slo) -> list[Rule]:
 
 def _no_data(each: Slo, slos: Slos) -> Rule:
     valid, silence = each.objective.valid, each.objective.silence
-    expression = f"absent(sum({valid}))"
+    other = each.objective.good or each.objective.bad
+    expression = f"absent(sum({valid}))\nor\nabsent(sum({other}))"
     if silence is not None:
         expression += f"\nor\nsum(increase({valid}[{silence}])) == 0"
     return {
@@ -137,7 +138,8 @@ def _no_data(each: Slo, slos: Slos) -> Rule:
             slos,
             NO_DATA_ALERT,
             "An objective has no data, and no data is not good.",
-            f"{each.name}: there is no {valid}" + (f", or none of it was counted in {silence}." if silence else "."),
+            f"{each.name}: there is no {valid}, or no {other}"
+            + (f", or none of it was counted in {silence}." if silence else "."),
         ),
     }
 

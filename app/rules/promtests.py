@@ -66,18 +66,21 @@ def _file(rule_file: str, interval: str, tests: list[dict[str, Any]]) -> dict[st
 
 
 def _total_outage(each: Slo) -> list[dict[str, Any]]:
-    """An hour of good events, then nothing but bad ones, then good ones again."""
+    """Six hours of good events, then nothing but bad ones, then good ones again.
+
+    After so long the windows of six hours do not fire for as little as those of one hour do.
+    """
     first = next((burn for burn in each.of_severity("page") if burn.long == "1h"), None)
     if first is None and not each.strict:
         return []
     step = seconds(prometheus.FAST)
     within = ceil(first.threshold * 3_600) if first is not None else 0
     outage = (within // 600 + 1) * 600
-    hour = 3_600 // step
-    series = Series(((hour + 1, _EVENTS, 0), (outage // step, _EVENTS, _EVENTS), (hour, _EVENTS, 0)))
-    # The first bad event is in the sample after the hour. Longer windows know no more than this hour, so they may page
-    # sooner than they would after days.
-    checks = [(3_600, False), (3_600 + within + _EVALUATIONS * step, True), (3_600 + outage + 2_100, False)]
+    before = seconds("6h")
+    series = Series(((before // step + 1, _EVENTS, 0), (outage // step, _EVENTS, _EVENTS), (3_600 // step, _EVENTS, 0)))
+    # The first bad event is in the sample after the last good one.
+    checks = [(before + max(0, within // step - 1) * step, False), (before + within + _EVALUATIONS * step, True)]
+    checks.append((before + outage + 2_100, False))
     name = f"{each.name}: total failure pages within {within} s and {_EVALUATIONS} evaluations, and resolves"
     return [_test(name, prometheus.FAST, series.of(each, prometheus.FAST), (each.alert, each, "page"), checks)]
 
@@ -130,7 +133,12 @@ def _silence(each: Slo) -> list[dict[str, Any]]:
     firing: tuple[str, Slo, Severity] = (prometheus.NO_DATA_ALERT, each, "ticket")
     none = _test(f"{each.name}: without a series there is no data", prometheus.FAST, [], firing, [(600, True)])
     if each.objective.silence is None:
-        return [none]
+        gone = Series(((60, _EVENTS, 0),)).of(each, prometheus.FAST)
+        for one in gone:
+            one["values"] += f" stale _x60 {one['values']}"
+        checks = [(590, False), (1_200, True), (1_500, False)]
+        name = f"{each.name}: a series that ends is no data, and one that begins again is"
+        return [none, _test(name, prometheus.FAST, gone, firing, checks)]
     silence = seconds(each.objective.silence)
     series = Series(((360, _EVENTS, 0), ((silence + 900) // step, 0, 0), (60, _EVENTS, 0)))
     quiet = 360 * step + silence

@@ -47,6 +47,7 @@ def known_keys(catalog: Catalog, rules: Iterable[Rule]) -> dict[str, set[Key]]:
     return {
         "M1": tiers,
         "M3": tiers,
+        "M4": {(OTHER, OTHER)},
         "M5": {()},
         "M6": {(provider,) for provider in (*catalog.providers, OTHER, UNKNOWN)},
         "M10": {(signal,) for signal in catalog.watches},

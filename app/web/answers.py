@@ -1,6 +1,7 @@
 """What pages that are written to have in common: what is refused and how that is said, the token, bodies, metrics."""
 
 import asyncio
+import base64
 import hmac
 import json
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,8 +20,10 @@ MOST_BYTES: Final = 2**20
 _READ_SECONDS: Final = 2.0
 _JSON: Final = "application/json"
 
-#: What is not open to everybody where there is a token.
-_GUARDED: Final = ("/v1/", "/runs/")
+#: What is not open to everybody where there is a token: what programs ask for, and pages for people, whose browsers
+#: send it as the password of any user (RFC 7617).
+_FOR_PROGRAMS: Final = "/v1/"
+_FOR_PEOPLE: Final = "/runs/"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -54,15 +57,29 @@ def guard(token: bytes | None) -> Any:
 
     @web.middleware
     async def asked(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if token is not None and request.path.startswith(_GUARDED):
-            given = request.headers.get("Authorization", "").removeprefix("Bearer ").encode(errors="surrogateescape")
+        is_for_people = request.path.startswith(_FOR_PEOPLE)
+        if token is not None and (is_for_people or request.path.startswith(_FOR_PROGRAMS)):
+            given = _token(request.headers.get("Authorization", ""), is_for_people=is_for_people)
             if not hmac.compare_digest(given, token):
-                raise Refused(
-                    HTTPStatus.UNAUTHORIZED, "the bearer token is missing or wrong", {"WWW-Authenticate": "Bearer"}
-                )
+                way = 'Basic realm="qethics", charset="UTF-8"' if is_for_people else "Bearer"
+                detail = "the bearer token is missing or wrong"
+                raise Refused(HTTPStatus.UNAUTHORIZED, detail, {"WWW-Authenticate": way})
         return await handler(request)
 
     return asked
+
+
+def _token(header: str, *, is_for_people: bool) -> bytes:
+    """The token that an Authorization header carries; empty if none."""
+    scheme, _, value = header.partition(" ")
+    if scheme.lower() == "bearer":
+        return value.encode(errors="surrogateescape")
+    if scheme.lower() == "basic" and is_for_people:
+        try:
+            return base64.b64decode(value, validate=True).partition(b":")[2]
+        except ValueError:
+            return b""
+    return b""
 
 
 async def body(request: web.Request) -> bytes:

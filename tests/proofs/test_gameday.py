@@ -13,6 +13,22 @@ FULL = os.environ.get("PROVE", "full") == "full"
 DAYS = [("1", "600", "100"), ("2", "600", "100")]
 
 
+@pytest.mark.skipif(FULL, reason="the whole days have it")
+def test_in_short_an_unauthorized_routing_is_seen_and_nothing_else():
+    """Not how soon, nor its end: the machine may be busy, and both take the time of a whole day."""
+    arguments = ("F3", "--seed", "3", "--steady", "160", "--spacing", "60", "--recovery", "1", "--json")
+    done = qethics("gameday", *arguments, timeout=900)
+    assert done.stdout, done.stderr
+    report = json.loads(done.stdout)
+    (row,) = report["scenarios"]
+    assert row["detected"]
+    assert row["severity_ok"]
+    assert row["directive_ok"]
+    assert (row["false_alerts"], row["page_groups"], report["steady_alerts"]) == (0, 1, 0), report
+    assert report["bundles_lack"]
+    assert not any(report["bundles_lack"].values())
+
+
 @pytest.mark.skipif(not FULL, reason="takes an hour; `make prove` runs it")
 @pytest.mark.parametrize(("seed", "steady", "spacing"), DAYS)
 def test_every_failure_is_seen_in_time_and_nothing_else(seed, steady, spacing):
@@ -35,4 +51,6 @@ def test_every_failure_is_seen_in_time_and_nothing_else(seed, steady, spacing):
     assert rows["F3"]["page_groups"] == 1
     assert report["panel_queries"] > 20
     assert report["panel_queries_without_data"] == []
+    assert len(report["bundles_lack"]) >= len(rows)
+    assert not any(report["bundles_lack"].values())
     assert done.returncode == 0

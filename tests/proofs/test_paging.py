@@ -20,7 +20,7 @@ from records import lifecycle, result
 
 from app import kafka
 from app.broker import embedded_broker
-from app.conventions import ALERTS, INCIDENTS, JOBS, RESULTS, WATCHDOG_SILENT_ALERT
+from app.conventions import ALERTS, DIRECTIVES, INCIDENTS, JOBS, RESULTS, WATCHDOG_SILENT_ALERT
 from app.core.evidence import instant
 from app.core.outcomes import Alert
 from app.gameday.servers import alertmanager
@@ -292,6 +292,64 @@ def test_a_pager_whose_broker_is_gone_lives_on_and_says_when_it_last_read(tmp_pa
             setting.pager.process.wait()
 
 
+def test_every_alertmanager_is_told_and_one_that_is_away_keeps_nothing_from_the_other(setting, tmp_path):
+    with Webhook() as webhook:
+        hooks = {"http://127.0.0.1:6068/v1/alertmanager": webhook.url}
+        other = alertmanager(tmp_path / "other", {**QUICK, **hooks})
+        other.start()
+        try:
+            both = f"{setting.way.url},{other.url}"
+            setting.start(QETHICS_ALERTMANAGERS=both)
+
+            def of_other():
+                found = other.get("/api/v2/alerts?active=true")
+                return sorted(each["labels"]["alertname"] for each in found if each["labels"]["severity"] != "none")
+
+            await_ = setting.cluster.await_
+            setting.say(made("Both"))
+            await_(lambda: setting.firing() == of_other() == ["Both"], 5, "both are told")
+            for mode in ("cut", "slow"):
+                setting.way.mode = mode
+                name = f"While{mode.title()}"
+                setting.say(made(name))
+                await_(lambda name=name: name in of_other(), 5, f"the other while one is {mode}")
+            setting.way.mode = "open"
+            await_(lambda: setting.firing() == ["Both", "WhileCut", "WhileSlow"], 30, "and the one, when it is back")
+            assert len([each for each in webhook.told if each["receiver"] == "page"]) == 3
+        finally:
+            other.stop()
+
+
+def test_a_silent_prometheus_pages_until_it_is_heard_of_again(setting):
+    setting.start(QETHICS_WATCHDOG_SECONDS="3")
+
+    def pages():
+        return setting.server.get(f'/api/v2/alerts?active=true&filter=alertname="{WATCHDOG_SILENT_ALERT}"')
+
+    await_ = setting.cluster.await_
+    await_(pages, 10, "nobody has heard of it")
+    assert pages()[0]["labels"]["severity"] == "page"
+    # As Alertmanager tells the pager of the rule that always fires.
+    told = {"status": "firing", "labels": {"alertname": "Watchdog", "severity": "none"}, "fingerprint": "f"}
+    told |= {"startsAt": instant(time.time()), "endsAt": "0001-01-01T00:00:00Z"}
+    heard = {"version": "4", "groupKey": "g", "receiver": "deadman", "alerts": [told]}
+
+    def is_quiet():
+        post(f"http://127.0.0.1:{setting.pager.port}/v1/alertmanager", heard)
+        return not pages()
+
+    await_(is_quiet, 10, "it is heard of")
+    await_(lambda: setting.told(WATCHDOG_SILENT_ALERT, "resolved"), 15, "and told so")
+    await_(pages, 15, "and is silent again")
+    # A pager that is started again says it before what the one before it said has ended.
+    setting.pager.send(signal.SIGKILL)
+    setting.pager.process.wait()
+    setting.start(QETHICS_WATCHDOG_SECONDS="3")
+    time.sleep(5)
+    assert pages()
+    assert len(setting.told(WATCHDOG_SILENT_ALERT, "resolved")) == 1
+
+
 @pytest.mark.parametrize("status", [400, 413])
 def test_an_alert_that_alertmanager_does_not_take_is_counted_and_the_rest_are_taken(setting, status):
     """An Alertmanager that reads names as 0.25 does refuses this; one by one, the rest are taken all the same.
@@ -351,6 +409,9 @@ def test_incidents_are_opened_worked_on_and_measured_over_http_and_the_command_l
     now = time.time()
     jobs = [Message(0.0, JOBS, value["run_id"].encode(), json.dumps(value).encode()) for value in lifecycle(at=now)]
     jobs.append(Message(0.0, RESULTS, b"run-1", json.dumps(result(at=now)).encode()))
+    order = {"directive_id": "one", "directive": "fallback_classical", "target": "route-planning/ibm_fez"}
+    order |= {"reason": "it collapses", "issued_at": instant(now), "expires_at": instant(now + 600)}
+    jobs.append(Message(0.0, DIRECTIVES, b"fallback_classical/route-planning/ibm_fez", json.dumps(order).encode()))
     asyncio.run(setting.cluster.produce(jobs))
     worker = f"http://127.0.0.1:{setting.cluster.workers[0].port}"
     setting.start(QETHICS_WORKER_URLS=worker)
@@ -404,8 +465,10 @@ def check_bundle(path, worker):
     manifest = json.loads(files["manifest.json"])
     assert set(manifest["missing"]) == {"metrics.json"}, "no Prometheus runs here, and that is said"
     runs = json.loads(files["runs.json"])
-    assert len(runs["run-1"]) == 8
-    assert runs["run-2"] == []
+    assert len(runs["run-1"]["records"]) == 8
+    assert runs["run-1"]["is_whole"]
+    assert runs["run-2"]["records"] == []
+    assert [each["target"] for each in json.loads(files["directives.json"])] == ["route-planning/ibm_fez"]
     assert json.loads(json.loads(files["workers.json"])[worker])["build"]["policy_revision"]
     assert json.loads(json.loads(files["detectors.json"])[worker])[0]["snapshot"]
     assert "FidelityCollapse" in {each["labels"]["alertname"] for each in json.loads(files["alerts.json"])}

@@ -1,11 +1,32 @@
 """What pages, as Prometheus and Alertmanager themselves see it."""
 
+import asyncio
 import json
+import subprocess
 
 import pytest
+from cluster import Cluster
 from command import qethics
 
 pytestmark = pytest.mark.once
+
+
+@pytest.mark.broker
+def test_promtool_finds_nothing_in_the_metrics_of_any_process(bootstrap, tmp_path):
+    cluster = Cluster(bootstrap, tmp_path)
+    try:
+        asyncio.run(cluster.topics())
+        cluster.start()
+        cluster.await_ready()
+        for process in (cluster.workers[0], cluster.gate(), cluster.pager()):
+            page = process.page("/metrics")
+            assert page.count("# HELP qethics_") > 5
+            done = subprocess.run(
+                ["promtool", "check", "metrics"], input=page, capture_output=True, text=True, check=False
+            )
+            assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    finally:
+        cluster.end()
 
 
 def test_prometheus_and_alertmanager_take_every_file_and_every_rule_s_test_passes():

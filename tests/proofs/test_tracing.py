@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,15 @@ def test_runs_arrive_as_spans_below_those_of_their_producers(deployment, collect
             run_id = record.key.decode()
             (header,) = [text.decode() for name, text in record.headers if name == "traceparent"]
             assert header == f"{sent[run_id][:36]}{span_id(run_id, RUN)}-00"
+    # A panel leads to a trace by what Prometheus is given with the figures (OpenMetrics 1.0, "Exemplars").
+    asked = urllib.request.Request(
+        f"http://127.0.0.1:{deployment.workers[0].port}/metrics",
+        headers={"Accept": "application/openmetrics-text; version=1.0.0"},
+    )
+    with urllib.request.urlopen(asked, timeout=10) as answer:
+        shown = re.findall(r'(qethics_\w+)\{.* # \{trace_id="(\w+)"', answer.read().decode())
+    assert {name for name, _ in shown} == {"qethics_fidelity_ratio_bucket", "qethics_policy_violations_total"}
+    assert {trace for _, trace in shown} <= {header[3:35] for header in sent.values()}
     page = deployment.workers[0].page("/metrics")
     assert float(re.search(r'qethics_trace_spans_total\{outcome="failed"\} (\S+)', page)[1]) == 0
     assert float(re.search(r'qethics_trace_spans_total\{outcome="exported"\} (\S+)', page)[1]) > len(sent)

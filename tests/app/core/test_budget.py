@@ -73,6 +73,18 @@ def test_it_ends_with_the_hour_and_the_next_hour_is_its_own(bench, budget):
     assert len({order.directive_id for order in bench.orders}) == 2
 
 
+def test_it_ends_when_a_correction_brings_it_within_the_budget_and_begins_again_when_it_does_not_stay(bench, budget):
+    bench.spend(budget + 1_000)
+    bench.spend(-1_000)
+    bench.beat(HOUR + 11)
+    assert bench.lifted == [Lifted("freeze_offload", "logistics")]
+    assert "within its budget" in bench.alerts[-1].summary
+    bench.spend(1, at=HOUR + 20)
+    assert [alert.status for alert in bench.alerts] == ["firing", "resolved", "firing"]
+    assert len({alert.alert_id for alert in bench.alerts}) == 3, "nobody takes one for a repeat of another"
+    assert len({order.directive_id for order in bench.orders}) == 2
+
+
 def test_of_an_hour_that_is_over_nothing_is_frozen(bench, budget):
     bench.beat(HOUR + 7200)
     bench.spend(budget + 1)

@@ -112,6 +112,34 @@ def test_what_lasts_an_hour_is_the_new_baseline(bench):
     assert len(bench.said) == count
 
 
+def test_a_peak_in_bills_by_the_minute_ends_and_the_usual_is_usual_again(bench):
+    """Five of six bins are empty then; those of the peak are no baseline either."""
+
+    def minutes(count, charges):
+        for _ in range(count):
+            bench.charge(*[(0.1, bench.now % 60)] * charges)
+            for _ in range(60):
+                bench.beat()
+
+    minutes(60, 60)
+    minutes(40, 180)
+    minutes(20, 60)
+    assert bench.said[0][2] == "firing"
+    assert bench.said[-1][2] == "resolved"
+    assert bench.orders[-1] == Lifted(*FREEZE)
+    rate = bench.stage.burn.rate(CENTER, bench.stage._catalog.alerting.spend, 0.0)
+    assert rate.baseline_usd_per_hour == pytest.approx(360, rel=0.02)
+
+
+def test_charges_of_the_time_before_the_first_one_are_no_baseline(bench):
+    """Of that time nobody knows the rest."""
+    bench.charge((0.01, 0))
+    bench.charge(*[(1.0, ago) for ago in range(60, 3_600, 60)])
+    bench.spend(900, 3)
+    rate = bench.stage.burn.rate(CENTER, bench.stage._catalog.alerting.spend, 0.0)
+    assert rate.baseline_usd_per_hour == pytest.approx(3 * 0.01 * 3600, rel=0.1)
+
+
 def test_bills_that_come_late_are_of_their_own_time(bench):
     """A provider that bills every ten minutes what was used in them: no run of a minute."""
     for _ in range(6):

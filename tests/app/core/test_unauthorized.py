@@ -5,6 +5,7 @@ import pytest
 from records import Log
 
 from app.conventions import SAMPLES
+from app.core.orders import active
 from app.core.outcomes import Lifted, Pack, Unauthorized
 from app.core.streams import StreamStage
 from app.sinks import directives
@@ -55,6 +56,13 @@ def test_many_runs_to_one_endpoint_are_one_alert_and_one_order(logged):
     assert alert.labels == {"provider": "aws-braket", "endpoint": "braket-us-west-1"}
     assert (order.directive, order.target) == ("disable_routing", "braket-us-west-1")
     assert order.issued_at < order.expires_at
+
+
+@pytest.mark.parametrize("hours", [-5, 5])
+def test_an_order_holds_from_now_whatever_the_clock_of_the_producer_says(logged, hours):
+    logged.sent("run-0", at=logged.now + hours * 3_600)
+    (order,) = logged.orders
+    assert active([order], logged.now) == [order]
 
 
 def test_the_order_is_given_again_while_it_goes_on_and_the_runs_are_counted(logged):

@@ -92,6 +92,20 @@ def test_a_dashboard_can_be_provisioned_and_is_templated(name):
             assert target["datasource"]["uid"] in {"${datasource}", "${tempo_datasource}"}
 
 
+def test_a_run_in_a_table_of_traces_leads_to_its_page():
+    """With the time as a number: the page cannot read a date as Grafana writes it."""
+    for panel in read("debug")["panels"]:
+        if any(target["datasource"]["uid"] == "${tempo_datasource}" for target in panel["targets"]):
+            (link,) = [
+                link["url"]
+                for override in panel["fieldConfig"]["overrides"]
+                for each in override["properties"]
+                if each["id"] == "links"
+                for link in each["value"]
+            ]
+            assert link == "${pager}/runs/${__value.text}?at=${__data.fields.time.numeric}"
+
+
 @every
 def test_every_query_parses_and_is_about_the_processes_that_were_chosen(name):
     found = expressions(name)
@@ -100,7 +114,7 @@ def test_every_query_parses_and_is_about_the_processes_that_were_chosen(name):
         promql_parser.parse(text)
         if "build_info" not in text:
             for selector in re.findall(r"qethics_\w+(\{[^}]*\})?", text):
-                assert 'job=~".+",instance=~".+"' in selector
+                assert 'job=~"qethics.*",instance=~".+"' in selector
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +122,9 @@ def names(catalog, policy):
     """Every metric that a worker or a pager shows."""
     registry = CollectorRegistry()
     registry.register(StageCollector(Shell(catalog, policy), Publisher(), lambda: {}, catalog, {"version": "1"}))
-    registry.register(PagerCollector(Book(""), lambda: [], Desk(Incidents(), None, None), lambda: 0, lambda: 1.0))
+    registry.register(
+        PagerCollector(Book(""), lambda: [], Desk(Incidents(), None, None), lambda: 0, lambda: 1.0, {"version": "1"})
+    )
     watch = Watch(Source(Path("bundle"), None, Path("version")), None, in_force=dict, activate=None)
     registry.register(PolicyCollector(dict, watch))
     kinds = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"], "info": ["_info"]}

@@ -1,6 +1,7 @@
 """The page of a run, over HTTP."""
 
 import asyncio
+import base64
 import html
 import time
 
@@ -16,6 +17,7 @@ from app.core.runs import RunStage
 from app.errors import EnvironmentFault
 from app.paging.desk import Desk
 from app.paging.http import application
+from app.paging.records import Records
 from app.paging.runpage import BACK_SECONDS, RunPages
 
 
@@ -41,9 +43,10 @@ def ask(path, find, token=None, headers=None):
     """What is answered at a path, and what was looked for."""
     looked = []
 
-    async def found(run_id, since):
-        looked.append((run_id, since))
-        return [dict(record) for record in await find()]
+    async def found(run_id, since, until):
+        looked.append((run_id, since, until))
+        given = await find()
+        return given if isinstance(given, Records) else Records([dict(record) for record in given])
 
     async def asked():
         pages = RunPages(found, "http://grafana:3000", "t.")
@@ -95,14 +98,44 @@ def test_programs_get_the_records(records):
 @pytest.mark.parametrize("at", ["1790000000", "1790000000000"])
 def test_a_time_is_looked_at_in_seconds_or_milliseconds(records, at):
     _, _, looked = ask(f"/runs/run-1?at={at}", giving(records))
-    assert looked[0][1] == 1_790_000_000 - 120
+    assert looked[0][1:] == (1_790_000_000 - 120, 1_790_000_000 + 3_600)
 
 
-@pytest.mark.parametrize("at", ["", "soon", "-1", "nan", "inf", "99999999999999999"])
-def test_a_time_that_is_none_is_passed_over(records, at):
-    status, _, looked = ask(f"/runs/run-1?at={at}", giving(records))
-    assert status == 200
-    assert time.time() - looked[0][1] == pytest.approx(BACK_SECONDS, abs=5)
+@pytest.mark.parametrize("at", ["soon", "2026-11-22 12:00:00", "-1", "nan", "inf", "99999999999999999"])
+def test_a_time_that_is_none_is_refused(records, at):
+    status, text, looked = ask(f"/runs/run-1?at={at}", giving(records))
+    assert (status, looked) == (400, [])
+    assert "?at=SECONDS" in text
+
+
+def test_what_is_not_whole_says_so(records):
+    _, text, _ = ask("/runs/run-1", giving(Records(records, left_out=7)))
+    assert "7 more records are left out" in text
+    _, text, _ = ask("/runs/run-1", giving(Records(records, is_whole=False)))
+    assert "may not be all" in text
+    _, text, _ = ask("/v1/runs/run-1", giving(Records(records, is_whole=False)))
+    assert msgspec.json.decode(text)["is_whole"] is False
+
+
+def test_so_many_are_read_at_once_and_no_more(records):
+    async def asked():
+        may_end = asyncio.Event()
+
+        async def found(run_id, since, until):
+            await may_end.wait()
+            return Records([dict(record) for record in records])
+
+        pages = RunPages(found, "", "t.")
+        app = application(Desk(Incidents(), None, None), CollectorRegistry(), None, lambda: True, pages)
+        async with TestClient(TestServer(app)) as client:
+            waiting = [asyncio.ensure_future(client.get("/runs/run-1")) for _ in range(2)]
+            while pages._reading < 2:
+                await asyncio.sleep(0)
+            refused = await client.get("/runs/run-1")
+            may_end.set()
+            return refused.status, [(await one).status for one in waiting], (await client.get("/runs/run-1")).status
+
+    assert asyncio.run(asked()) == (429, [200, 200], 200)
 
 
 def test_an_open_run_has_no_evidence_yet(records):
@@ -113,8 +146,8 @@ def test_an_open_run_has_no_evidence_yet(records):
 @pytest.mark.parametrize(
     ("find", "status", "said"),
     [
-        (giving([]), 404, "nothing was said of it since"),
-        (raising(TimeoutError()), 504, "?at=SECONDS"),
+        (giving([]), 404, "nothing was said of it between"),
+        (giving(Records(is_whole=False)), 504, "?at=SECONDS"),
         (raising(EnvironmentFault("no broker", "start it")), 503, "no broker"),
     ],
 )
@@ -132,3 +165,14 @@ def test_a_run_id_that_is_too_long_is_refused():
 def test_with_a_token_nobody_sees_a_run_without_it(records, path):
     assert ask(path, giving(records), token=b"secret")[0] == 401
     assert ask(path, giving(records), token=b"secret", headers={"Authorization": "Bearer secret"})[0] == 200
+    assert ask(path, giving(records), token=b"secret", headers={"Authorization": "Bearer other"})[0] == 401
+
+
+@pytest.mark.parametrize(
+    ("given", "status"), [("jane:secret", 200), (":secret", 200), ("secret:other", 401), ("secret", 401)]
+)
+def test_a_browser_gives_the_token_as_a_password_and_programs_do_not(records, given, status):
+    headers = {"Authorization": "Basic " + base64.b64encode(given.encode()).decode()}
+    assert ask("/runs/run-1", giving(records), token=b"secret", headers=headers)[0] == status
+    assert ask("/v1/runs/run-1", giving(records), token=b"secret", headers=headers)[0] == 401
+    assert ask("/runs/run-1", giving(records), token=b"secret", headers={"Authorization": "Basic %%%"})[0] == 401

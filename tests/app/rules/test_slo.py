@@ -1,5 +1,6 @@
 """Objectives: the workbook's arithmetic, what is refused, OpenSLO, and the files that are made."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,18 @@ spec:
 """
 
 
+def test_an_openslo_file_says_by_annotations_what_is_no_field_of_it(tmp_path):
+    """At 90 % the usual shares could never fire; the error says what to set, and it can be set."""
+    path = tmp_path / "openslo.yaml"
+    shares = 'qethics.io/silence: 10m, qethics.io/budget-1h: "0.01", qethics.io/budget-6h: "0"'
+    path.write_text(
+        OPENSLO.replace("targetPercent: 99", "targetPercent: 90").replace("qethics.io/silence: 10m", shares)
+    )
+    (found,) = files.load(path).slos
+    assert found.objective.budgets == {"1h": 0.01, "6h": 0.0}
+    assert [burn.long for burn in found.of_severity("page")] == ["1h"]
+
+
 def test_openslo_v1_is_read_as_our_own(tmp_path):
     path = tmp_path / "openslo.yaml"
     path.write_text(OPENSLO)
@@ -159,9 +172,39 @@ def test_the_files_in_the_repository_are_those_of_the_objectives():
     assert build.stale(build.files(slos, "slos.yaml"), DEPLOY / "prometheus") == []
 
 
-def test_every_rule_has_what_a_pager_needs_and_every_alert_has_a_test():
+def checks():
+    """Of every test of promtool: what it asks of which alert, as [(seconds, fires)], in the order of time."""
+    for path in (DEPLOY / "prometheus" / "tests").rglob("*.yaml"):
+        for test in yaml.load(path.read_text(), yaml.CSafeLoader)["tests"]:
+            found = {}
+            for check in test["promql_expr_test"]:
+                selector = re.search(r"ALERTS\{(.*)\}", check["expr"])[1]
+                labels = dict(re.findall(r'(\w+)="([^"]*)"', selector))
+                of = labels.get("alertname"), labels.get("severity"), labels.get("slo")
+                at = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", str(check["eval_time"])).groups("0")
+                seconds = int(at[0]) * 3_600 + int(at[1]) * 60 + int(at[2])
+                found.setdefault(of, []).append((seconds, bool(check["exp_samples"])))
+            for of, asked in found.items():
+                yield of, [fires for _, fires in sorted(asked)]
+
+
+def test_every_alert_is_seen_to_be_quiet_to_fire_and_to_resolve():
+    asked = {}
+    for of, course in checks():
+        asked.setdefault(of, []).append(course)
+    for path in (DEPLOY / "prometheus" / "rules").rglob("*.yaml"):
+        for group in yaml.safe_load(path.read_text())["groups"]:
+            for rule in (rule for rule in group["rules"] if "alert" in rule and rule["alert"] != "Watchdog"):
+                labels = rule["labels"]
+                courses = asked.get((rule["alert"], labels["severity"], labels.get("slo")), [])
+                of = rule["alert"], labels
+                assert any(not course[0] for course in courses), ("is quiet", of)
+                assert any(True in course for course in courses), ("fires", of)
+                assert any(True in course and not course[-1] for course in courses), ("resolves", of)
+
+
+def test_every_rule_has_what_a_pager_needs():
     rules = [path for path in (DEPLOY / "prometheus" / "rules").rglob("*.yaml")]
-    tests = "".join(path.read_text() for path in (DEPLOY / "prometheus" / "tests").rglob("*.yaml"))
     alerts = [
         rule
         for path in rules
@@ -175,12 +218,7 @@ def test_every_rule_has_what_a_pager_needs_and_every_alert_has_a_test():
         assert rule["labels"]["owner"]
         assert {"summary", "description", "runbook_url", "dashboard_url"} <= set(rule["annotations"])
         assert "{{" not in rule["annotations"]["summary"]
-        said = [
-            line
-            for line in tests.splitlines()
-            if f'alertname="{rule["alert"]}"' in line and rule["labels"]["severity"] in line
-        ]
-        assert said, rule["alert"]
+        assert rule["annotations"]["runbook_url"] == f"http://127.0.0.1:6068/runbooks/{rule['alert']}"
 
 
 def test_build_writes_what_is_made_and_removes_what_no_longer_is(tmp_path):
