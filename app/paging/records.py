@@ -14,9 +14,9 @@ from app.core.evidence import instant
 from app.settings import Settings
 from app.stream.checkpoint import end_offset
 
-#: Of one run and topic, so that many results leave room for the evidence; and of all values together.
+#: Records of one run and topic, and bytes of one topic: many results leave room for the evidence.
 _MOST_RECORDS: Final = 1_000
-_MOST_BYTES: Final = 32 * 2**20
+_MOST_BYTES: Final = 8 * 2**20
 
 
 class Records(Struct):
@@ -75,12 +75,12 @@ async def _gather(
     tps = [TopicPartition(settings.topic(name), number) for name in topics for number in numbers]
     consumer.assign(tps)
     ends = {tp: await end_offset(consumer, tp) for tp in tps}
-    begins, later = [await consumer.offsets_for_times({tp: max(0, int(at * 1000)) for tp in tps}) for at in span]
+    begins, later = [await _places(consumer, tps, at) for at in span]
     for tp in tps:
-        consumer.seek(tp, ends[tp] if begins[tp] is None else begins[tp].offset)
-        ends[tp] = ends[tp] if later[tp] is None else min(ends[tp], later[tp].offset)
+        consumer.seek(tp, begins.get(tp, ends[tp]))
+        ends[tp] = min(ends[tp], later.get(tp, ends[tp]))
     named = {name.encode(): one for name, one in found.items()}
-    kept, size = Counter[tuple[bytes, str]](), 0
+    kept, size = Counter[tuple[bytes, str]](), Counter[str]()
     while unread := [tp for tp in tps if await consumer.position(tp) < ends[tp]]:
         for tp, records in (await consumer.getmany(*unread, timeout_ms=200)).items():
             for record in records:
@@ -88,11 +88,18 @@ async def _gather(
                 if one is None or record.offset >= ends[tp]:
                     continue
                 value = record.value or b""
-                kept[record.key, tp.topic] += 1
-                size += len(value)
-                if kept[record.key, tp.topic] > _MOST_RECORDS or size > _MOST_BYTES:
+                if kept[record.key, tp.topic] >= _MOST_RECORDS or size[tp.topic] + len(value) > _MOST_BYTES:
                     one.left_out += 1
                     continue
+                kept[record.key, tp.topic] += 1
+                size[tp.topic] += len(value)
                 said = {"topic": tp.topic, "partition": tp.partition, "offset": record.offset}
                 said |= {"at": instant(record.timestamp / 1000), "value": value.decode(errors="replace")}
                 one.records.append(said)
+
+
+async def _places(consumer: Any, tps: Sequence[TopicPartition], at: float) -> dict[TopicPartition, int]:
+    """The first offset written at a time or later, seconds since the epoch, of each partition that has one."""
+    found = await consumer.offsets_for_times({tp: max(0, int(at * 1000)) for tp in tps})
+    # Where there is none, Kafka says -1 for the offset and the embedded broker for the time.
+    return {tp: place.offset for tp, place in found.items() if place is not None and place.timestamp >= 0}

@@ -7,18 +7,24 @@ import subprocess
 import pytest
 from cluster import Cluster
 from command import qethics
+from signing import built, key_pair
+
+from app.catalog import DEFAULT_DIRECTORY
 
 pytestmark = pytest.mark.once
 
 
 @pytest.mark.broker
 def test_promtool_finds_nothing_in_the_metrics_of_any_process(bootstrap, tmp_path):
-    cluster = Cluster(bootstrap, tmp_path)
+    pair, bundle = key_pair(tmp_path), tmp_path / "bundle.tar.gz"
+    bundle.write_bytes(built(DEFAULT_DIRECTORY, pair, 5))
+    cluster = Cluster(bootstrap, tmp_path, policy_bundle=bundle, policy_keys=pair.public)
     try:
         asyncio.run(cluster.topics())
         cluster.start()
+        gate, pager = cluster.gate(), cluster.pager()
         cluster.await_ready()
-        for process in (cluster.workers[0], cluster.gate(), cluster.pager()):
+        for process in (cluster.workers[0], gate, pager):
             page = process.page("/metrics")
             assert page.count("# HELP qethics_") > 5
             done = subprocess.run(
