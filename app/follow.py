@@ -46,7 +46,7 @@ class Follow:
     async def run(self) -> None:
         """Read without end."""
         self._consumer.assign(self._tps)
-        asked_at, ends = time.time(), await self._ends()
+        asked_at, ends = time.time(), {tp: await end_offset(self._consumer, tp) for tp in self._tps}
         await self._consumer.seek_to_beginning(*self._tps)
         while True:
             found: dict[TopicPartition, Any] = await self._consumer.getmany(timeout_ms=_POLL_MS)
@@ -59,9 +59,6 @@ class Follow:
             if self.read.is_set() and time.time() - asked_at >= _ASK_SECONDS:
                 asked_at, ends = await self._asked_again(asked_at, ends)
 
-    async def _ends(self) -> dict[TopicPartition, int]:
-        return {tp: await end_offset(self._consumer, tp) for tp in self._tps}
-
     async def _has_reached(self, ends: Mapping[TopicPartition, int]) -> bool:
         places = await asyncio.gather(*(self._consumer.position(tp) for tp in self._tps))
         return all(place >= ends[tp] for tp, place in zip(self._tps, places, strict=True))
@@ -69,9 +66,13 @@ class Follow:
     async def _asked_again(
         self, asked_at: float, ends: dict[TopicPartition, int]
     ) -> tuple[float, dict[TopicPartition, int]]:
+        """When the brokers were asked, and what they say of the ends; as it was, if they do not answer.
+
+        Not `end_offset`, which reads at the end: nothing may move the place that we read from.
+        """
         now = time.time()
         try:
-            return now, await asyncio.wait_for(self._ends(), _ANSWER_SECONDS)
+            return now, await asyncio.wait_for(self._consumer.end_offsets(self._tps), _ANSWER_SECONDS)
         except (KafkaError, TimeoutError) as error:
             log.warning("the ends of the topics are not to be had: %s", error or type(error).__name__)
             return asked_at, ends
