@@ -26,7 +26,7 @@ def test_no_record_is_passed_over_while_the_ends_are_asked_for(bootstrap, tmp_pa
         running = asyncio.ensure_future(followed.run())
         try:
             for number in range(sent):
-                await producer.send_and_wait(topic, str(number).encode(), partition=0)
+                await producer.send_and_wait(topic, str(number).encode(), key=b"k", partition=0)
             async with asyncio.timeout(30):
                 while len(taken) < sent and not running.done():
                     await asyncio.sleep(0.05)
