@@ -328,6 +328,7 @@ def test_a_silent_prometheus_pages_until_it_is_heard_of_again(setting):
 
     await_ = setting.cluster.await_
     await_(pages, 10, "nobody has heard of it")
+    await_(lambda: setting.told(WATCHDOG_SILENT_ALERT), 10, "somebody is told")
     assert pages()[0]["labels"]["severity"] == "page"
     # As Alertmanager tells the pager of the rule that always fires.
     told = {"status": "firing", "labels": {"alertname": "Watchdog", "severity": "none"}, "fingerprint": "f"}
@@ -341,6 +342,7 @@ def test_a_silent_prometheus_pages_until_it_is_heard_of_again(setting):
     await_(is_quiet, 10, "it is heard of")
     await_(lambda: setting.told(WATCHDOG_SILENT_ALERT, "resolved"), 15, "and told so")
     await_(pages, 15, "and is silent again")
+    await_(lambda: len(setting.told(WATCHDOG_SILENT_ALERT)) == 2, 10, "which is told as well")
     # A pager that is started again says it before what the one before it said has ended.
     setting.pager.send(signal.SIGKILL)
     setting.pager.process.wait()

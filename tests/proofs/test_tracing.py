@@ -130,7 +130,7 @@ def test_runs_arrive_as_spans_below_those_of_their_producers(deployment, collect
         headers={"Accept": "application/openmetrics-text; version=1.0.0"},
     )
     with urllib.request.urlopen(asked, timeout=10) as answer:
-        shown = re.findall(r'(qethics_\w+)\{.* # \{trace_id="(\w+)"', answer.read().decode())
+        shown = re.findall(r'(qethics_\w+)\{.* # \{[^}]*trace_id="(\w+)"', answer.read().decode())
     assert {name for name, _ in shown} == {"qethics_fidelity_ratio_bucket", "qethics_policy_violations_total"}
     assert {trace for _, trace in shown} <= {header[3:35] for header in sent.values()}
     page = deployment.workers[0].page("/metrics")
