@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(items):
         if "real_kafka" in item.keywords and not REAL:
             item.add_marker(pytest.mark.skip(reason="needs Apache Kafka; `make test-kafka` runs it"))
         if "once" in item.keywords and REAL:
-            item.add_marker(pytest.mark.skip(reason="needs no broker, or brings its own; once is enough"))
+            item.add_marker(pytest.mark.skip(reason="not about the broker, or brings its own; once is enough"))
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -253,6 +253,7 @@ def _tracing(events: int, repeats: int, say: Say) -> dict[str, Any]:
         SCENARIOS["steady"], seed=1, start=time.time(), rate=20_000, results_per_run=RESULTS_PER_RUN, traced=True
     )
     messages = traffic.runs(events // (2 * RESULTS_PER_RUN))
+    most_open = traffic.truth.incomplete_runs
     rates: dict[bool, list[float]] = {False: [], True: []}
     spans = 0
     with _collector() as (endpoint, received):
@@ -263,7 +264,6 @@ def _tracing(events: int, repeats: int, say: Say) -> dict[str, Any]:
                 with embedded_broker() as bootstrap, tempfile.TemporaryDirectory(prefix="qethics-bench-") as directory:
                     settings = _settings(bootstrap, directory, otlp_endpoint=endpoint if traced else "")
                     asyncio.run(preload(settings, messages))
-                    most_open = traffic.truth.incomplete_runs
                     rates[traced].append(_qethics(settings, len(messages), Path(directory), most_open)[0])
                 spans = len(received) if traced else spans
     ratios = [one / other for one, other in zip(rates[True], rates[False], strict=True)]

@@ -40,8 +40,6 @@ _READY_SECONDS: Final = 60.0
 WARM_UP_SECONDS: Final = 150.0
 #: The order of a whole day. A device that was bad makes replays diverge for some minutes after, so F2 comes last.
 ALL: Final = ("F6", "F1", "F3", "F4", "F5", "F2")
-#: Between two failures: the next is not taken for the one before.
-SPACING_SECONDS: Final = 100.0
 #: Replays come so long after they were asked for.
 _REPLAY_SECONDS: Final = 0.5
 _SLICE_SECONDS: Final = 0.05
@@ -76,7 +74,7 @@ def run(
     steady_seconds
         For so long nothing is played at first, and nobody must be told anything.
     spacing_seconds
-        Between the beginnings of two failures.
+        Between the beginnings of two failures: the next is not taken for the one before.
     recovery_seconds
         After the last, until all has ended, at most: conditions end after five quiet minutes, rules look back further.
     say

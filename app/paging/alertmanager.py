@@ -36,6 +36,7 @@ _TAKEN: Final = 200
 #: What is wrong is in what was sent: it cannot be read, or is too large. 413 and 422 come from what stands before an
 #: Alertmanager.
 _REFUSED: Final = frozenset({400, 413, 422})
+_ANSWERED: Final = _REFUSED | {_TAKEN}
 
 
 class Alertmanager:
@@ -102,8 +103,8 @@ class Alertmanager:
         if status in _REFUSED and len(due) > 1:
             # It took those that it could read, and said 400 all the same: one by one, so that only those that it
             # cannot read are refused.
-            return all([await self._post([each]) in {_TAKEN, *_REFUSED} for each in due])
-        return status in {_TAKEN, *_REFUSED}
+            return all([await self._post([each]) in _ANSWERED for each in due])
+        return status in _ANSWERED
 
     async def _post(self, leases: Sequence[Lease]) -> int:
         """The status of one request; 0 where there was none."""

@@ -89,7 +89,8 @@ class Publisher:
                 failed[topic] = result
             else:
                 self.written[topic] += count
-        for error in failed.values():
+        if failed:
+            error = next(iter(failed.values()))
             error.add_note(f"not written: {', '.join(self._topic(topic) for topic in failed)}")
             raise error
 

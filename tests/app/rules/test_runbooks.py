@@ -17,14 +17,19 @@ BOOKS = sorted(RUNBOOKS.glob("*.md"))
 BURNS = [path for path in BOOKS if path.stem.endswith("BudgetBurn")]
 
 
+def rules():
+    """(file, rule) of every rule that Prometheus has."""
+    for path in RULES.rglob("*.yaml"):
+        for group in yaml.safe_load(path.read_text())["groups"]:
+            for rule in group["rules"]:
+                yield path, rule
+
+
 def alerts():
     """Every alert that there is: of the processor, of the pager, of Prometheus."""
     found = {value for name, value in vars(conventions).items() if name.endswith("_ALERT")}
     found |= {*DRIFT_ALERTS.values(), *GRAVE_ALERTS.values()}
-    for path in RULES.rglob("*.yaml"):
-        for group in yaml.safe_load(path.read_text())["groups"]:
-            found |= {rule["alert"] for rule in group["rules"] if "alert" in rule}
-    return found
+    return found | {rule["alert"] for _, rule in rules() if "alert" in rule}
 
 
 def commands():
@@ -46,14 +51,6 @@ def test_a_runbook_says_what_to_look_at_what_to_do_and_when_it_is_over(path):
     assert text.startswith(f"# {path.stem}\n\nSeverity: ")
     for part in ("## Look\n", "## Do\n", "## When it is over\n"):
         assert len(text.split(part)[1].strip()) > 5
-
-
-def rules():
-    """(file, rule) of every rule that Prometheus has."""
-    for path in RULES.rglob("*.yaml"):
-        for group in yaml.safe_load(path.read_text())["groups"]:
-            for rule in group["rules"]:
-                yield path, rule
 
 
 @pytest.mark.parametrize("path", BURNS, ids=lambda path: path.stem)
