@@ -86,6 +86,7 @@ def _gamedays(commands: Any) -> None:
     day.add_argument(
         "--recovery", type=_positive, default=600.0, help="seconds at most until all has ended (default 600)"
     )
+    day.add_argument("--bootstrap", help="play on this Kafka, host:port, in topics of its own (default: embedded)")
     day.add_argument("--json", action="store_true", help="print one JSON object on standard output")
 
 
@@ -270,6 +271,7 @@ def _gameday(options: argparse.Namespace) -> int:
         spacing_seconds=options.spacing,
         recovery_seconds=options.recovery,
         say=_progress,
+        bootstrap=options.bootstrap,
     )
     _progress("")
     print(json.dumps(report, allow_nan=False) if options.json else gameday.table(report))

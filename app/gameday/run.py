@@ -6,11 +6,12 @@ is from the first bad event to the alert in Alertmanager's own API.
 
 import asyncio
 import json
+import os
 import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,7 +43,12 @@ WARM_UP_SECONDS: Final = 150.0
 ALL: Final = ("F6", "F1", "F3", "F4", "F5", "F2")
 #: Replays come so long after they were asked for.
 _REPLAY_SECONDS: Final = 0.5
-_SLICE_SECONDS: Final = 0.05
+#: Traffic goes out in slices. The embedded broker looks through every batch that it holds at each fetch, so what makes
+#: it slow is their number: in slices of 50 ms it took 68 % of a core after 45 s, in slices of 200 ms 16 %.
+_SLICE_SECONDS: Final = 0.2
+_LINGER_MILLISECONDS: Final = 5
+#: Rarer than it is shipped, for the same reason: pieces and manifests are batches.
+_CHECKPOINT_SECONDS: Final = 10.0
 _EVENTS_OF_A_RUN: Final = 9
 #: What follows from a failure comes within this time: runs that lack something close after a minute, rules look back
 #: over one or two more.
@@ -60,6 +66,7 @@ def run(
     spacing_seconds: float,
     recovery_seconds: float,
     say: Say,
+    bootstrap: str | None = None,
 ) -> dict[str, Any]:
     """Play failures and return the scoreboard.
 
@@ -79,6 +86,9 @@ def run(
         After the last, until all has ended, at most: conditions end after five quiet minutes, rules look back further.
     say
         Shows progress.
+    bootstrap
+        A Kafka to play on, in topics of its own that stay there, reached as the settings in the environment say; the
+        embedded broker without.
 
     Raises
     ------
@@ -87,7 +97,7 @@ def run(
     """
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="qethics-gameday-")))
-        bootstrap = stack.enter_context(embedded_broker())
+        broker = stack.enter_context(embedded_broker() if bootstrap is None else nullcontext(bootstrap))
         ports = {"web_port": free_port(), "pager_port": free_port()}
         watcher_port = free_port()
         pager_url = f"http://127.0.0.1:{ports['pager_port']}"
@@ -105,9 +115,13 @@ def run(
         say("three healthy days are put into Prometheus")
         runs_per_second = rate / _EVENTS_OF_A_RUN
         backfill(files.load(DEFAULT_DIRECTORY / "slos.yaml"), runs_per_second, time.time(), directory / "tsdb")
+        name = f"gameday-{int(time.time())}"
         settings = load(
-            {},
-            bootstrap=bootstrap,
+            {} if bootstrap is None else os.environ,
+            bootstrap=broker,
+            group=name,
+            topic_prefix=f"{name}.",
+            checkpoint_seconds=_CHECKPOINT_SECONDS,
             session_timeout_seconds=6.0,
             data_directory=directory,
             alertmanagers=told.url,
@@ -175,7 +189,7 @@ class _Day:
         self, failures: Sequence[Scenario], steady_seconds: float, spacing_seconds: float, recovery_seconds: float
     ) -> dict[str, Any]:
         settings = self._settings
-        producer = await kafka.connected(kafka.producer(settings, linger_ms=5), settings)
+        producer = await kafka.connected(kafka.producer(settings, linger_ms=_LINGER_MILLISECONDS), settings)
         reader = await kafka.connected(kafka.consumer(settings), settings)
         topics = {settings.topic(REPLAY_REQUESTS): self._asked, settings.topic(DIRECTIVES): self._ordered}
         follow = Follow(reader, list(topics), settings.partitions, lambda record: topics[record.topic](record))
@@ -196,6 +210,7 @@ class _Day:
             empty = await asyncio.to_thread(panels.without_data, self._prometheus_url, began, time.time())
             return {
                 **self._scoreboard(played, steady, time.time() - began),
+                "topic_prefix": settings.topic_prefix,
                 "panel_queries": asked,
                 "panel_queries_without_data": empty,
                 "bundles_lack": await asyncio.to_thread(_lacking, settings.data_directory / "incidents"),

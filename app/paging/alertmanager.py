@@ -110,7 +110,7 @@ class Alertmanager:
         """The status of one request; 0 where there was none."""
         now = time.time()
         body = msgspec.json.encode([posted(each, now, self._generator) for each in leases])
-        status, text = await self._request("POST", _PATH, body)
+        status, _ = await self._request("POST", _PATH, body)
         self.requests["ok" if status == _TAKEN else "failed"] += 1
         if status == _TAKEN:
             self.pushed_at = now
@@ -119,7 +119,7 @@ class Alertmanager:
             self._sent |= {each.fingerprint: (each.version, now) for each in leases}
         if is_refused:
             self.refused += 1
-            log.error("%s refuses %s: %s", self.url, leases[0].labels, text[:500])
+            log.error("%s refuses %s", self.url, leases[0].labels)  # what it answered is in the line before
         return status
 
     async def _request(self, method: str, path: str, body: bytes | None = None) -> tuple[int, str]:
@@ -130,7 +130,7 @@ class Alertmanager:
             ) as answer:
                 text = await answer.text()
                 if answer.status != _TAKEN:
-                    log.warning("%s%s answers %d: %s", self.url, path, answer.status, text[:200])
+                    log.warning("%s%s answers %d: %s", self.url, path, answer.status, text[:500])
                 return answer.status, text
         except (aiohttp.ClientError, TimeoutError, OSError, UnicodeDecodeError) as error:
             log.warning("%s is not reached: %s", self.url, error or type(error).__name__)

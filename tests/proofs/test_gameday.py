@@ -49,7 +49,7 @@ def test_every_failure_is_seen_in_time_and_nothing_else(seed, steady, spacing):
         assert row["false_alerts"] == 0, (name, row["false"])
     # A fifth of all runs went where they may not go: one page.
     assert rows["F3"]["page_groups"] == 1
-    assert report["panel_queries"] > 20
+    assert report["panel_queries"] >= 20
     assert report["panel_queries_without_data"] == []
     assert len(report["bundles_lack"]) >= len(rows)
     assert not any(report["bundles_lack"].values())

@@ -5,134 +5,30 @@ import json
 import os
 import signal
 import tarfile
-import threading
 import time
 import urllib.error
 import urllib.request
 
-import msgspec
 import pytest
 import yaml
-from cluster import Cluster
 from command import qethics
 from faulty import FaultyWay, Webhook
+from paging import QUICK, Setting, made
 from records import lifecycle, result
 
-from app import kafka
 from app.broker import embedded_broker
-from app.conventions import ALERTS, DIRECTIVES, INCIDENTS, JOBS, RESULTS, WATCHDOG_SILENT_ALERT
+from app.conventions import DIRECTIVES, INCIDENTS, JOBS, RESULTS, WATCHDOG_SILENT_ALERT
 from app.core.evidence import instant
-from app.core.outcomes import Alert
 from app.gameday.servers import alertmanager
 from app.paging.http import RUNBOOKS
-from simulators.scenarios import SCENARIOS
-from simulators.traffic import Message, Traffic
+from simulators.traffic import Message
 
 pytestmark = [pytest.mark.once, pytest.mark.broker]
 
 FULL = os.environ.get("PROVE", "full") == "full"
 #: How long Alertmanager is away.
 AWAY_SECONDS = 600 if FULL else 20
-#: Events a second beside it.
-RATE = 300
-#: Intervals of Alertmanager that nobody waits for in a test. A ticket waits as it does in production: this is the time
-#: in which the page that it follows from comes and inhibits it.
-QUICK = {
-    "group_wait: 5s": "group_wait: 1s",
-    "group_interval: 5m": "group_interval: 2s",
-    "group_interval: 1m": "group_interval: 2s",
-}
-
-
-def made(name, status="firing", *, severity="page", at=None, **fields):
-    labels = fields.pop("labels", {"backend": name})  # a group of its own
-    return Alert(
-        alert_id=f"{name}-{status}",
-        fingerprint=f"{name}-{'-'.join(labels.values())}",
-        name=name,
-        severity=severity,
-        status=status,
-        at=instant(at if at is not None else time.time()),
-        labels=labels,
-        summary=f"{name} of {labels}",
-        figures={"size": 1.0},
-        **fields,
-    )
-
-
 READ_AT = "qethics_pager_read_timestamp_seconds"
-
-
-class Setting:
-    """A deployment with a pager, an Alertmanager, a way between them, and somebody who is told."""
-
-    def __init__(self, bootstrap, directory, way, server, webhook):
-        self.way, self.server, self.webhook = way, server, webhook
-        self.cluster = Cluster(bootstrap, directory, alertmanagers=way.url)
-        asyncio.run(self.cluster.topics())
-        self.pager = None
-
-    def start(self, **environment):
-        port = self.pager.port if self.pager is not None else None
-        self.pager = self.cluster.pager(port, **environment)
-
-    def say(self, *alerts):
-        async def send():
-            settings = self.cluster.settings
-            producer = await kafka.connected(kafka.producer(settings), settings)
-            try:
-                for alert in alerts:
-                    value = alert if isinstance(alert, bytes) else msgspec.json.encode(alert)
-                    await producer.send_and_wait(settings.topic(ALERTS), value, key=b"k", partition=0)
-            finally:
-                await producer.stop()
-
-        asyncio.run(send())
-
-    def firing(self, name=None):
-        """The alerts that Alertmanager has as active, without the pager's heartbeat."""
-        found = self.server.get("/api/v2/alerts?active=true&silenced=false&inhibited=false")
-        return sorted(
-            each["labels"]["alertname"]
-            for each in found
-            # No Prometheus runs here, and after five minutes the pager says so.
-            if each["labels"]["severity"] != "none" and each["labels"]["alertname"] != WATCHDOG_SILENT_ALERT
-            if name in {None, each["labels"]["alertname"]}
-        )
-
-    def silenced(self):
-        """What silences in force match."""
-        found = self.server.get("/api/v2/silences")
-        return sorted(each["matchers"][0]["value"] for each in found if each["status"]["state"] == "active")
-
-    def told(self, name, status="firing"):
-        """Notifications that said so."""
-        return [
-            each
-            for each in self.webhook.told
-            for alert in each["alerts"]
-            if alert["labels"]["alertname"] == name and alert["status"] == status
-        ]
-
-    def metric(self, name):
-        lines = [line for line in self.pager.page("/metrics").splitlines() if line.startswith((name + "{", name + " "))]
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
-
-
-@pytest.fixture
-def setting(bootstrap, tmp_path):
-    with Webhook() as webhook:
-        away = {f"http://127.0.0.1:6068/v1/{path}": webhook.url for path in ("alertmanager",)}
-        server = alertmanager(tmp_path / "alertmanager", {**QUICK, **away})
-        server.start()
-        with FaultyWay(server.url) as way:
-            one = Setting(bootstrap, tmp_path, way, server, webhook)
-            try:
-                yield one
-            finally:
-                one.cluster.end()
-                one.server.stop()
-                server.stop()
 
 
 def test_no_page_is_lost_while_alertmanager_is_away_slow_broken_and_without_its_memory(setting, tmp_path):
@@ -204,38 +100,6 @@ def test_a_thousand_runs_that_go_where_they_may_not_are_one_notification(setting
     groups = {(told["receiver"], told["groupKey"]) for told in setting.webhook.told if told["receiver"] != "deadman"}
     assert len(groups) == 1
     assert {receiver for receiver, _ in groups} == {"page"}
-
-
-def test_an_alertmanager_that_is_away_or_slow_slows_no_event(setting):
-    """Consumer lag beside it, in records that wait: with everything well, and with Alertmanager away and then slow."""
-    setting.cluster.start()
-    setting.cluster.await_ready()
-    setting.start()
-    seconds = max(15, AWAY_SECONDS / 4)
-    traffic = Traffic(SCENARIOS["healthy"], seed=5, start=time.time(), rate=RATE)
-    sending = threading.Thread(
-        target=lambda: asyncio.run(setting.cluster.produce(traffic.for_seconds(4 * seconds + 10), paced=True)),
-        daemon=True,
-    )
-    sending.start()
-    time.sleep(10)
-    lags = {}
-    # Well again at the end, so that what only drifts with time is not taken for Alertmanager's doing.
-    for period, mode in (("well", "open"), ("away", "cut"), ("slow", "slow"), ("well again", "open")):
-        setting.way.mode = mode
-        setting.say(made(f"While {period}".title().replace(" ", "")))
-        until, seen = time.monotonic() + seconds, []
-        while time.monotonic() < until:
-            seen.append(setting.cluster.total("lag"))
-            time.sleep(0.1)
-        lags[period] = sum(seen) / len(seen)
-    well = (lags["well"] + lags["well again"]) / 2
-    changes = {period: (lags[period] - well) / RATE for period in ("away", "slow")}
-    said = {name: round(value, 2) for name, value in lags.items()}
-    print(f"records that wait: {said}; change as a share of a second's events: {changes}")  # noqa: T201 - the figure
-    assert max(changes.values()) < 0.05
-    setting.cluster.await_(lambda: len(setting.firing()) == 4, 30, "and no page was lost")
-    sending.join(30)
 
 
 def test_an_alert_survives_kill_9_fires_on_and_resolves_once(setting):
