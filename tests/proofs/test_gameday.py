@@ -1,10 +1,15 @@
 """Game days: every failure of the contract is seen in time through the real Alertmanager, and nothing else is."""
 
+import asyncio
 import json
 import os
 
 import pytest
 from command import qethics
+
+from app import kafka
+from app.conventions import ALERTS
+from app.settings import load
 
 pytestmark = pytest.mark.once
 
@@ -14,10 +19,10 @@ DAYS = [("1", "600", "100"), ("2", "600", "100")]
 
 
 @pytest.mark.skipif(FULL, reason="the whole days have it")
-def test_in_short_an_unauthorized_routing_is_seen_and_nothing_else():
+def test_in_short_an_unauthorized_routing_is_seen_and_nothing_else(bootstrap):
     """Not how soon, nor its end: the machine may be busy, and both take the time of a whole day."""
     arguments = ("F3", "--seed", "3", "--steady", "160", "--spacing", "60", "--recovery", "1", "--json")
-    done = qethics("gameday", *arguments, timeout=900)
+    done = qethics("gameday", *arguments, "--bootstrap", bootstrap, timeout=900)
     assert done.stdout, done.stderr
     report = json.loads(done.stdout)
     (row,) = report["scenarios"]
@@ -27,6 +32,8 @@ def test_in_short_an_unauthorized_routing_is_seen_and_nothing_else():
     assert (row["false_alerts"], row["page_groups"], report["steady_alerts"]) == (0, 1, 0), report
     assert report["bundles_lack"]
     assert not any(report["bundles_lack"].values())
+    topics = asyncio.run(kafka.list_topics(load({}, bootstrap=bootstrap)))
+    assert report["topic_prefix"] + ALERTS in topics, "its topics stay, to be looked into"
 
 
 @pytest.mark.skipif(not FULL, reason="takes an hour; `make prove` runs it")
