@@ -1,7 +1,8 @@
 """`qethics gameday`: every failure mode over steady traffic, beside the real Prometheus and Alertmanager, with a score.
 
-Broker, worker, pager, Prometheus and Alertmanager run as they are shipped; what is changed is where they listen. Time
-is from the first bad event to the alert in Alertmanager's own API.
+Broker, worker, pager, Prometheus and Alertmanager run as they are shipped; what is changed is where they listen, and
+for the embedded broker's sake how many partitions there are and how often checkpoints are written. Time is from the
+first bad event to the alert in Alertmanager's own API.
 """
 
 import asyncio
