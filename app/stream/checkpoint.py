@@ -101,15 +101,12 @@ class CheckpointStore:
         async with self._reading:
             tp = TopicPartition(self._topic, partition)
             self._consumer.assign([tp])
-            try:
-                begin = (await self._consumer.beginning_offsets([tp]))[tp]
-                end = await end_offset(self._consumer, tp)
-                manifest = await self._last_manifest(tp, name, begin, end)
-                if manifest is None:
-                    return None
-                state = await self._pieces(tp, name, manifest, end)
-            finally:
-                self._consumer.unsubscribe()  # or it asks for more, fifty times a second
+            begin = (await self._consumer.beginning_offsets([tp]))[tp]
+            end = await end_offset(self._consumer, tp)
+            manifest = await self._last_manifest(tp, name, begin, end)
+            if manifest is None:
+                return None
+            state = await self._pieces(tp, name, manifest, end)
         self._previous[name, partition] = manifest
         return dict(manifest.positions), state
 
