@@ -118,12 +118,12 @@ def run(
         say("three healthy days are put into Prometheus")
         runs_per_second = rate / _EVENTS_OF_A_RUN
         backfill(files.load(DEFAULT_DIRECTORY / "slos.yaml"), runs_per_second, time.time(), directory / "tsdb")
-        name = f"gameday-{int(time.time())}"
+        unique = f"gameday-{int(time.time())}"
         settings = load(
             {} if bootstrap is None else os.environ,
             bootstrap=broker,
-            group=name,
-            topic_prefix=f"{name}.",
+            group=unique,
+            topic_prefix=f"{unique}.",
             partitions=_PARTITIONS,
             checkpoint_seconds=_CHECKPOINT_SECONDS,
             session_timeout_seconds=6.0,

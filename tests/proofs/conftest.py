@@ -2,17 +2,13 @@
 
 import pytest
 from faulty import FaultyWay, Webhook
-from paging import QUICK, Setting
-
-from app.gameday.servers import alertmanager
+from paging import Setting, telling
 
 
 @pytest.fixture
 def setting(bootstrap, tmp_path):
     with Webhook() as webhook:
-        away = {f"http://127.0.0.1:6068/v1/{path}": webhook.url for path in ("alertmanager",)}
-        server = alertmanager(tmp_path / "alertmanager", {**QUICK, **away})
-        server.start()
+        server = telling(webhook, tmp_path / "alertmanager")
         with FaultyWay(server.url) as way:
             one = Setting(bootstrap, tmp_path, way, server, webhook)
             try:

@@ -18,9 +18,8 @@ FULL = os.environ.get("PROVE", "full") == "full"
 DAYS = [("1", "600", "100"), ("2", "600", "100")]
 
 
-@pytest.mark.skipif(FULL, reason="the whole days have it")
 def test_in_short_an_unauthorized_routing_is_seen_and_nothing_else(bootstrap):
-    """Not how soon, nor its end: the machine may be busy, and both take the time of a whole day."""
+    """On a broker that is given. Not how soon, nor its end: a machine may be busy, and both take the time of a day."""
     arguments = ("F3", "--seed", "3", "--steady", "160", "--spacing", "60", "--recovery", "1", "--json")
     done = qethics("gameday", *arguments, "--bootstrap", bootstrap, timeout=900)
     assert done.stdout, done.stderr
@@ -56,7 +55,7 @@ def test_every_failure_is_seen_in_time_and_nothing_else(seed, steady, spacing):
         assert row["false_alerts"] == 0, (name, row["false"])
     # A fifth of all runs went where they may not go: one page.
     assert rows["F3"]["page_groups"] == 1
-    assert report["panel_queries"] >= 20
+    assert report["panel_queries"] == 20
     assert report["panel_queries_without_data"] == []
     assert len(report["bundles_lack"]) >= len(rows)
     assert not any(report["bundles_lack"].values())

@@ -13,13 +13,12 @@ import pytest
 import yaml
 from command import qethics
 from faulty import FaultyWay, Webhook
-from paging import QUICK, Setting, made
+from paging import Setting, made, telling
 from records import lifecycle, result
 
 from app.broker import embedded_broker
 from app.conventions import DIRECTIVES, INCIDENTS, JOBS, RESULTS, WATCHDOG_SILENT_ALERT
 from app.core.evidence import instant
-from app.gameday.servers import alertmanager
 from app.paging.http import RUNBOOKS
 from simulators.traffic import Message
 
@@ -59,9 +58,7 @@ def test_no_page_is_lost_while_alertmanager_is_away_slow_broken_and_without_its_
 
     # It is back without its memory: killed, its directory gone, another process on the same port.
     setting.server.stop()
-    webhook = {"http://127.0.0.1:6068/v1/alertmanager": setting.webhook.url}
-    setting.server = alertmanager(tmp_path / "another", {**QUICK, **webhook}, setting.server.port)
-    setting.server.start()
+    setting.server = telling(setting.webhook, tmp_path / "another", setting.server.port)
     await_(lambda: setting.firing() == ["WhileBroken", "WhileCut", "WhileSlow"], 65, "after losing its memory")
 
     for name in ("WhileBroken", "WhileCut", "WhileSlow"):
@@ -158,9 +155,7 @@ def test_a_pager_whose_broker_is_gone_lives_on_and_says_when_it_last_read(tmp_pa
 
 def test_every_alertmanager_is_told_and_one_that_is_away_keeps_nothing_from_the_other(setting, tmp_path):
     with Webhook() as webhook:
-        hooks = {"http://127.0.0.1:6068/v1/alertmanager": webhook.url}
-        other = alertmanager(tmp_path / "other", {**QUICK, **hooks})
-        other.start()
+        other = telling(webhook, tmp_path / "other")
         try:
             both = f"{setting.way.url},{other.url}"
             setting.start(QETHICS_ALERTMANAGERS=both)

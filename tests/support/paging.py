@@ -10,6 +10,7 @@ from app import kafka
 from app.conventions import ALERTS, WATCHDOG_SILENT_ALERT
 from app.core.evidence import instant
 from app.core.outcomes import Alert
+from app.gameday.servers import alertmanager
 
 #: Intervals of Alertmanager that nobody waits for in a test. A ticket waits as it does in production: this is the time
 #: in which the page that it follows from comes and inhibits it.
@@ -18,6 +19,14 @@ QUICK = {
     "group_interval: 5m": "group_interval: 2s",
     "group_interval: 1m": "group_interval: 2s",
 }
+
+
+def telling(webhook, directory, port=None):
+    """An Alertmanager, started, that soon tells a webhook what the shipped one tells the pager."""
+    replaced = {**QUICK, "http://127.0.0.1:6068/v1/alertmanager": webhook.url}
+    server = alertmanager(directory, replaced, port)
+    server.start()
+    return server
 
 
 def made(name, status="firing", *, severity="page", at=None, **fields):
