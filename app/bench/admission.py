@@ -30,7 +30,6 @@ from app.settings import Settings, load
 
 GOAL_P99_SECONDS: Final = 0.05
 _READY_SECONDS: Final = 60.0
-_WARM_SECONDS: Final = 3.0
 
 _RUN: Final = {
     "workload": "route-planning",
@@ -73,10 +72,11 @@ def run(*, seconds: float, rate: float, events_per_second: float, say: Callable[
         settings = _settings(bootstrap, Path(name))
         with _service(settings, "worker") as worker, _service(settings, "admission"):
             say(f"the gate at {rate:g} requests/s, the stream at {events_per_second:g} events/s")
-            with _load(settings, events_per_second, seconds + 2 * _WARM_SECONDS) as load_generator:
+            with _load(settings, worker, events_per_second, seconds + _READY_SECONDS) as load_generator:
+                before = worker.status()["events_applied"]
                 took, answers = asyncio.run(_asked(settings, seconds, rate))
+                applied = worker.status()["events_applied"] - before
                 under_load = load_generator.poll() is None
-            status = worker.status()
     p50, p99 = np.quantile(took, [0.5, 0.99]).tolist()
     return {
         "admission_p50_seconds": p50,
@@ -85,7 +85,7 @@ def run(*, seconds: float, rate: float, events_per_second: float, say: Callable[
         "admission_requests": len(took),
         "admission_per_second": rate,
         "admission_answers": answers,
-        "stream_events_applied": status["events_applied"],
+        "stream_events_applied": applied,
         "stream_under_load": under_load,
     }
 
@@ -111,19 +111,26 @@ def _settings(bootstrap: str, directory: Path) -> Settings:
 def _service(settings: Settings, command: str) -> Iterator[ServiceProcess]:
     service = ServiceProcess(settings, settings.data_directory / f"{command}.log", command)
     try:
-        deadline = time.monotonic() + _READY_SECONDS
-        while service.get("/readyz") is None:
-            service.check()
-            if time.monotonic() > deadline:
-                raise EnvironmentFault(f"the {command} was not ready within {_READY_SECONDS:.0f} s", "try again")
-            time.sleep(0.1)
+        _await(service, lambda: service.get("/readyz") is not None, f"the {command} was not ready")
         yield service
     finally:
         service.stop()
 
 
+def _await(service: ServiceProcess, condition: Callable[[], bool], otherwise: str) -> None:
+    deadline = time.monotonic() + _READY_SECONDS
+    while not condition():
+        service.check()
+        if time.monotonic() > deadline:
+            raise EnvironmentFault(f"{otherwise} within {_READY_SECONDS:.0f} s", "try again")
+        time.sleep(0.1)
+
+
 @contextmanager
-def _load(settings: Settings, rate: float, seconds: float) -> Iterator["subprocess.Popen[bytes]"]:
+def _load(
+    settings: Settings, worker: ServiceProcess, rate: float, seconds: float
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A stream of events that flows: the worker has applied a second's worth of them, however long the start takes."""
     process = subprocess.Popen(
         [sys.executable, "-m", "app", "simulate", "--rate", str(rate), "--seconds", str(seconds)],
         env={**os.environ, **settings.environment()},
@@ -131,7 +138,7 @@ def _load(settings: Settings, rate: float, seconds: float) -> Iterator["subproce
         stderr=subprocess.DEVNULL,
     )
     try:
-        time.sleep(_WARM_SECONDS)
+        _await(worker, lambda: worker.status()["events_applied"] >= rate, "the stream did not flow")
         yield process
     finally:
         process.terminate()
