@@ -43,7 +43,8 @@ test-kafka: install
 	QETHICS_TEST_BROKER=apache $(BIN)/python -m pytest tests/integration
 
 # The longer proofs: exactness under chaos, the gate and policy bundles with real processes, on the embedded broker and on
-# Apache Kafka; OPA, Kubernetes' types, and the benches. With `PROVE=bounded` they end within some fifteen minutes.
+# Apache Kafka; OPA, Kubernetes' types, and the benches. With `PROVE=bounded` they end within twenty to sixty
+# minutes, by the machine.
 PROVE ?= full
 prove: install-bench
 	PROVE=$(PROVE) $(BIN)/python -m pytest tests/proofs -s

@@ -11,10 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from aiohttp import web
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from faust.types import TP
-from prometheus_client import CollectorRegistry, ProcessCollector
 
 from app import kafka
 from app.catalog import load_catalog
@@ -30,7 +28,16 @@ from app.policy.bundles import Bundles
 from app.policy.evaluator import LABELS, Evaluator
 from app.policy.pack import load_pack
 from app.policy.watch import Source, Watch
-from app.serving import build_info, forever, listening, own_directory, quiet_libraries, told_to_stop
+from app.serving import (
+    build_info,
+    forever,
+    listening,
+    own_directory,
+    quiet_libraries,
+    registry_of,
+    serve,
+    told_to_stop,
+)
 from app.settings import Settings
 from app.sinks import alerts, dead_letter, decisions, directives, evidence, gaps, replay_requests, samples, violations
 from app.sinks.metrics import StageCollector
@@ -261,19 +268,17 @@ class _Worker:
     async def _serve(self, shell: Shell, publisher: Publisher) -> Callable[[], Any]:
         """Start the pages; returns what stops them."""
         build = build_info()
-        registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        registry.register(StageCollector(shell, publisher, self._lag, self._catalog, build, self._tracer))
-        registry.register(PolicyCollector(lambda: _in_force(shell), self._watch))
+        registry = registry_of(
+            StageCollector(shell, publisher, self._lag, self._catalog, build, self._tracer),
+            PolicyCollector(lambda: _in_force(shell), self._watch),
+        )
         names = {sli.id: sli.text for sli in SLIS}
         pages = application(
             registry, lambda: status(shell, self._lag(), build), lambda: names, lambda: detectors(shell)
         )
-        runner = web.AppRunner(pages, access_log=None)
-        await runner.setup()
-        await web.SockSite(runner, self._listener).start()
+        stop = await serve(pages, self._listener)
         log.info("status page at http://%s:%d/", *self._listener.getsockname()[:2])
-        return runner.cleanup
+        return stop
 
 
 def _in_force(shell: Shell) -> dict[int, Policy]:

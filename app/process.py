@@ -14,6 +14,12 @@ from app.errors import EnvironmentFault
 from app.settings import PREFIX, Settings
 
 
+def environment(settings: Settings) -> dict[str, str]:
+    """The environment of a process that is to run with these settings: those of our own surroundings are not its."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    return {**inherited, **settings.environment()}
+
+
 class ServiceProcess:
     """A process of our own, and what its pages say.
 
@@ -35,13 +41,10 @@ class ServiceProcess:
             "pager": (settings.pager_host, settings.pager_port),
         }[command]
         self._log = log
-        # Settings of our own surroundings are not its settings.
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-        environment = {**inherited, **settings.environment()}
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "app", command],
-                env=environment,
+                env=environment(settings),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

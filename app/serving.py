@@ -5,11 +5,16 @@ import logging
 import platform
 import signal
 import socket
+import ssl
 import sys
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.registry import Collector
 
 from app.errors import EnvironmentFault, SettingError
 from app.stream.shell import fail_stop
@@ -62,6 +67,25 @@ def listening(host: str, port: int, setting: str) -> socket.socket:
             f"end what uses the port, or set QETHICS_{setting.upper()} to another; 0 takes any free one",
         ) from error
     return listener
+
+
+async def serve(
+    pages: web.Application, listener: socket.socket, certificate: ssl.SSLContext | None = None
+) -> Callable[[], Awaitable[None]]:
+    """Answer on a listening socket; returns what ends it."""
+    runner = web.AppRunner(pages, access_log=None)
+    await runner.setup()
+    await web.SockSite(runner, listener, ssl_context=certificate).start()
+    return runner.cleanup
+
+
+def registry_of(*collectors: Collector) -> CollectorRegistry:
+    """What `/metrics` shows: what is given, and the CPU, memory and files of this process."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    for collector in collectors:
+        registry.register(collector)
+    return registry
 
 
 def quiet_libraries(level: str) -> None:

@@ -109,6 +109,26 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         values = {name: getattr(self, name) for name in self.__struct_fields__}
         return {PREFIX + name.upper(): str(value) for name, value in values.items() if value is not None}
 
+    def connection(self) -> dict[str, Any]:
+        """What says how Kafka is reached, and nothing of what runs on it."""
+        return {name: getattr(self, name) for name in _CONNECTION}
+
+
+_CONNECTION: Final = (
+    "bootstrap",
+    "replication",
+    "security_protocol",
+    "ssl_ca_file",
+    "ssl_cert_file",
+    "ssl_key_file",
+    "sasl_mechanism",
+    "sasl_username",
+    "sasl_password_file",
+    "session_timeout_seconds",
+    "rebalance_timeout_seconds",
+    "request_timeout_seconds",
+)
+
 
 def load(environment: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
     """Read the settings.

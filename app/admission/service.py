@@ -10,8 +10,6 @@ from importlib.metadata import version
 from typing import Any
 
 import msgspec
-from aiohttp import web
-from prometheus_client import CollectorRegistry, ProcessCollector
 
 from app import kafka
 from app.admission.gatekeeper import Gatekeeper
@@ -26,7 +24,16 @@ from app.errors import SettingError
 from app.policy.bundle import read_keys
 from app.policy.bundles import Bundles
 from app.policy.watch import Source, Watch
-from app.serving import forever, listening, own_directory, quiet_libraries, secret, told_to_stop
+from app.serving import (
+    forever,
+    listening,
+    own_directory,
+    quiet_libraries,
+    registry_of,
+    secret,
+    serve,
+    told_to_stop,
+)
 from app.settings import Settings
 from app.sinks.policy_metrics import PolicyCollector
 from app.tracing import tracer
@@ -132,16 +139,12 @@ class _Gate:
         return {0: self._source.policy or NONE}
 
     async def _serve(self, gatekeeper: Gatekeeper, directives: Directives, watch: Watch) -> Callable[[], Any]:
-        registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        registry.register(AdmissionCollector(gatekeeper, directives))
-        registry.register(PolicyCollector(self._in_force, watch))
-        runner = web.AppRunner(application(gatekeeper, registry, directives.active, self._token), access_log=None)
-        await runner.setup()
-        await web.SockSite(runner, self._listener, ssl_context=self._certificate).start()
+        registry = registry_of(AdmissionCollector(gatekeeper, directives), PolicyCollector(self._in_force, watch))
+        pages = application(gatekeeper, registry, directives.active, self._token)
+        stop = await serve(pages, self._listener, self._certificate)
         scheme = "http" if self._certificate is None else "https"
         log.info("the gate answers at %s://%s:%d/v1/admission", scheme, *self._listener.getsockname()[:2])
-        return runner.cleanup
+        return stop
 
 
 def _certificate(settings: Settings) -> ssl.SSLContext | None:

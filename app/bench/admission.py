@@ -6,7 +6,6 @@ whatever the answers before them do, and their time counts from then on: a gate 
 
 import asyncio
 import collections
-import os
 import subprocess
 import sys
 import tempfile
@@ -25,7 +24,7 @@ from app.broker import embedded_broker, free_port
 from app.errors import EnvironmentFault
 from app.policy import bundle
 from app.policy.pack import load_pack, load_tests
-from app.process import ServiceProcess
+from app.process import ServiceProcess, environment
 from app.settings import Settings, load
 
 GOAL_P99_SECONDS: Final = 0.05
@@ -133,7 +132,7 @@ def _load(
     """A stream of events that flows: the worker has applied a second's worth of them, however long the start takes."""
     process = subprocess.Popen(
         [sys.executable, "-m", "app", "simulate", "--rate", str(rate), "--seconds", str(seconds)],
-        env={**os.environ, **settings.environment()},
+        env=environment(settings),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

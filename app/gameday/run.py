@@ -7,7 +7,6 @@ first bad event to the alert in Alertmanager's own API.
 
 import asyncio
 import json
-import os
 import tarfile
 import tempfile
 import time
@@ -46,12 +45,11 @@ ALL: Final = ("F6", "F1", "F3", "F4", "F5", "F2")
 _REPLAY_SECONDS: Final = 0.5
 #: The embedded broker looks through every batch that a partition holds at each fetch, so what makes it slow is their
 #: number: with four partitions and slices of 50 ms it took a whole core after two minutes, and was half a second late
-#: after fourteen. So traffic goes out in slices, to as few partitions as show that a cause is one across partitions.
+#: after fourteen. So traffic goes out in slices, to as few partitions as show that a cause is one across partitions,
+#: and checkpoints are written more rarely than shipped: their pieces and manifests are batches too.
+_SPARING: Final = {"partitions": 2, "checkpoint_seconds": 10.0}
 _SLICE_SECONDS: Final = 0.4
-_PARTITIONS: Final = 2
 _LINGER_MILLISECONDS: Final = 5
-#: Rarer than it is shipped, for the same reason: pieces and manifests are batches.
-_CHECKPOINT_SECONDS: Final = 10.0
 _EVENTS_OF_A_RUN: Final = 9
 #: What follows from a failure comes within this time: runs that lack something close after a minute, rules look back
 #: over one or two more.
@@ -90,8 +88,8 @@ def run(
     say
         Shows progress.
     bootstrap
-        A Kafka to play on, in topics of its own that stay there, reached as the settings in the environment say; the
-        embedded broker without.
+        A Kafka to play on, in topics of its own that stay there, reached as the settings in the environment say (of
+        these nothing else is taken over); the embedded broker without.
 
     Raises
     ------
@@ -120,13 +118,11 @@ def run(
         backfill(files.load(DEFAULT_DIRECTORY / "slos.yaml"), runs_per_second, time.time(), directory / "tsdb")
         unique = f"gameday-{int(time.time())}"
         settings = load(
-            {} if bootstrap is None else os.environ,
+            {},
+            **(_SPARING if bootstrap is None else load(bootstrap=bootstrap).connection()),
             bootstrap=broker,
             group=unique,
             topic_prefix=f"{unique}.",
-            partitions=_PARTITIONS,
-            checkpoint_seconds=_CHECKPOINT_SECONDS,
-            session_timeout_seconds=6.0,
             data_directory=directory,
             alertmanagers=told.url,
             prometheus_url=rules.url,

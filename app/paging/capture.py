@@ -12,16 +12,17 @@ import tarfile
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from hashlib import sha256
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import aiohttp
 import msgspec
 
-from app.conventions import DECISIONS, JOBS, RESULTS, VIOLATIONS
+from app.conventions import DECISIONS, EVIDENCE, JOBS, RESULTS, VIOLATIONS
 from app.core.evidence import instant
 from app.core.incidents import Incident
-from app.paging.records import Records, about_runs
+from app.paging.records import Affected, Records, about_runs, affected
 from app.settings import Settings
 
 log = logging.getLogger("qethics.pager")
@@ -30,8 +31,9 @@ log = logging.getLogger("qethics.pager")
 BEFORE_SECONDS: Final = 900.0
 _STEP: Final = "15s"
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
-#: What was sent and said of the runs that an alert names, from so long before it began.
-_ABOUT_RUNS: Final = (JOBS, RESULTS, VIOLATIONS, DECISIONS)
+#: What was sent and said of runs, from so long before an incident began.
+_ABOUT_RUNS: Final = (JOBS, RESULTS, VIOLATIONS, DECISIONS, EVIDENCE)
+_SOME: Final = 10
 _RUNS_BEFORE_SECONDS: Final = 120.0
 _READ_SECONDS: Final = 30.0
 _MOST_BYTES: Final = 64 * 2**20
@@ -126,16 +128,41 @@ async def _whole(answer: aiohttp.ClientResponse) -> bytes:
     return bytes(found)
 
 
+def affected_runs(settings: Settings) -> Callable[[Incident], Awaitable[Any]]:
+    """A source: every run that something was wrong with, from shortly before an incident began."""
+
+    async def read(incident: Incident) -> Affected:
+        since, until = _span(incident)
+        return await affected(settings, since=since, until=until, seconds=_READ_SECONDS)
+
+    return read
+
+
 def runs(settings: Settings) -> Callable[[Incident], Awaitable[Any]]:
-    """A source: everything that was sent and said of the runs that an alert names, from shortly before it began."""
+    """A source: all that was sent and said of the runs that an alert names, or of some of those that were affected.
+
+    What Prometheus fires is about shares and names no run.
+    """
 
     async def read(incident: Incident) -> dict[str, Records]:
-        wanted = {name.strip() for name in incident.annotations.get("runs", "").split(",") if name.strip()}
-        since = (incident.started_at or 0.0) - _RUNS_BEFORE_SECONDS
-        until = time.time()
+        since, until = _span(incident)
+        wanted = [name.strip() for name in incident.annotations.get("runs", "").split(",") if name.strip()]
+        if not wanted:
+            wanted = some_of(await affected(settings, since=since, until=until, seconds=_READ_SECONDS))
         return await about_runs(settings, _ABOUT_RUNS, wanted, since=since, until=until, seconds=_READ_SECONDS)
 
     return read
+
+
+def some_of(found: Affected) -> list[str]:
+    """Runs to look at more closely: in turn one of each kind of wrong, up to ten."""
+    in_turn = (run_id for kinds in zip_longest(*found.runs.values()) for run_id in kinds if run_id is not None)
+    return list(islice(dict.fromkeys(in_turn), _SOME))
+
+
+def _span(incident: Incident) -> tuple[float, float]:
+    now = time.time()
+    return (incident.started_at or now) - _RUNS_BEFORE_SECONDS, now
 
 
 def _tar(files: Mapping[str, bytes]) -> bytes:

@@ -11,9 +11,7 @@ from typing import Any, Final
 
 import aiohttp
 import msgspec
-from aiohttp import web
 from aiokafka import AIOKafkaProducer
-from prometheus_client import CollectorRegistry, ProcessCollector
 
 from app import kafka
 from app.catalog import load_catalog
@@ -33,7 +31,17 @@ from app.paging.http import application
 from app.paging.metrics import PagerCollector
 from app.paging.records import Records, about_runs
 from app.paging.runpage import TOPICS, RunPages
-from app.serving import build_info, forever, listening, own_directory, quiet_libraries, secret, told_to_stop
+from app.serving import (
+    build_info,
+    forever,
+    listening,
+    own_directory,
+    quiet_libraries,
+    registry_of,
+    secret,
+    serve,
+    told_to_stop,
+)
 from app.settings import Settings, urls
 
 log = logging.getLogger("qethics.pager")
@@ -124,6 +132,7 @@ class _Pager:
         captured = capture.Capture(
             self._directory,
             {
+                "affected.json": capture.affected_runs(settings),
                 "runs.json": capture.runs(settings),
                 "directives.json": active,
                 "alerts.json": firing,
@@ -185,10 +194,8 @@ class _Pager:
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def _serve(self, desk: Desk, follow: Follow) -> Callable[[], Any]:
-        registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
         clients, unreadable, read_at = lambda: self._clients, lambda: self._unreadable, lambda: follow.read_at
-        registry.register(PagerCollector(self._book, clients, desk, unreadable, read_at, build_info()))
+        registry = registry_of(PagerCollector(self._book, clients, desk, unreadable, read_at, build_info()))
         settings = self._settings
 
         async def find(run_id: str, since: float, until: float) -> Records:
@@ -197,11 +204,9 @@ class _Pager:
 
         runs = RunPages(find, settings.grafana_url, settings.topic_prefix)
         pages = application(desk, registry, self._token, follow.read.is_set, runs)
-        runner = web.AppRunner(pages, access_log=None)
-        await runner.setup()
-        await web.SockSite(runner, self._listener).start()
+        stop = await serve(pages, self._listener)
         log.info("the pager answers at http://%s:%d/", *self._listener.getsockname()[:2])
-        return runner.cleanup
+        return stop
 
 
 def _own(name: str, severity: str, status: str, now: float, text: str) -> Alert:

@@ -71,3 +71,30 @@ def test_tls_and_sasl_reach_every_client(tmp_path):
     assert options["sasl_plain_password"] == "not-a-real-one"
     assert options["ssl_context"] is not None
     assert "not-a-real-one" not in repr(settings)
+
+
+def test_how_kafka_is_reached_can_be_taken_over_alone(tmp_path):
+    """A game day on one's own Kafka is reached as its deployment says, and is told no secret of it besides."""
+    secret = tmp_path / "secret"
+    secret.write_text("not-a-real-one\n")
+    of_deployment = load(
+        {},
+        bootstrap="kafka:9093",
+        replication=3,
+        security_protocol="SASL_PLAINTEXT",
+        sasl_mechanism="SCRAM-SHA-256",
+        sasl_username="me",
+        sasl_password_file=secret,
+        pager_token_file=secret,
+        admission_token_file=secret,
+        partitions=12,
+        otlp_endpoint="http://127.0.0.1:4318/v1/traces",
+    )
+    taken = load({}, **of_deployment.connection())
+    assert kafka.client_options(taken) == kafka.client_options(of_deployment)
+    assert (taken.bootstrap, taken.replication) == ("kafka:9093", 3)
+    ours = {name for name in Settings.__struct_fields__ if getattr(taken, name) != getattr(load({}), name)}
+    assert ours == {
+        *("bootstrap", "replication", "security_protocol"),
+        *("sasl_mechanism", "sasl_username", "sasl_password_file"),
+    }

@@ -8,6 +8,7 @@ import tarfile
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 
 import pytest
 import yaml
@@ -326,9 +327,11 @@ def check_bundle(path, worker):
     manifest = json.loads(files["manifest.json"])
     assert set(manifest["missing"]) == {"metrics.json"}, "no Prometheus runs here, and that is said"
     runs = json.loads(files["runs.json"])
-    assert len(runs["run-1"]["records"]) == 8
+    topics = Counter(each["topic"].rpartition(".")[2] for each in runs["run-1"]["records"])
+    assert (topics["jobs"], topics["results"]) == (7, 1)
     assert runs["run-1"]["is_whole"]
     assert runs["run-2"]["records"] == []
+    assert json.loads(files["affected.json"])["is_whole"]
     assert [each["target"] for each in json.loads(files["directives.json"])] == ["route-planning/ibm_fez"]
     assert json.loads(json.loads(files["workers.json"])[worker])["build"]["policy_revision"]
     assert json.loads(json.loads(files["detectors.json"])[worker])[0]["snapshot"]

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import random
 import re
 import shutil
@@ -28,6 +27,7 @@ from app.core.records import Batch
 from app.core.runs import RunStage
 from app.core.streams import StreamStage
 from app.policy.pack import load_policy
+from app.process import environment as process_environment
 from app.settings import Settings, load
 from app.stream.checkpoint import end_offset
 
@@ -41,8 +41,7 @@ class Process:
         self.port = free_port()
         self.log = cluster.directory / f"{command}-{number}.log"
         environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("QETHICS_")},
-            **cluster.settings.environment(),
+            **process_environment(cluster.settings),
             f"QETHICS_{PORTS[command]}_PORT": str(self.port),
             "PYTHONWARNINGS": "ignore",
             **environment,
