@@ -150,15 +150,17 @@ def _detection(commands: Any) -> None:
     made.add_argument("--jobs", type=int, default=2_000, help="that are simulated (default 2000)")
     made.add_argument("--seed", type=int, default=1, help="of the simulation (default 1)")
 
-    again = _command(commands, "rebaseline", _rebaseline, "let a signal of a stream learn a new baseline; recorded")
+    text = "let a signal of a stream, or a cost center, learn a new baseline; recorded"
+    again = _command(commands, "rebaseline", _rebaseline, text)
     for name, text in (
         ("workload", "of the stream"),
         ("backend", "of the stream"),
         ("signal", "fidelity, error_rate, queue_seconds, decision, ..."),
-        ("by", "who decides it"),
-        ("reason", "why; both are in the alert that records it"),
+        ("cost-center", "instead of these three: what it spends from now on is its usual, its freeze is lifted"),
     ):
-        again.add_argument(f"--{name}", required=True, help=text)
+        again.add_argument(f"--{name}", default="", help=text)
+    again.add_argument("--by", required=True, help="who decides it")
+    again.add_argument("--reason", required=True, help="why; both are in the alert that records it")
     again.add_argument("--bootstrap", help="Kafka brokers, host:port")
 
 
@@ -348,9 +350,11 @@ def _rebaseline(options: argparse.Namespace) -> int:
     from app.rebaseline import rebaseline
     from app.settings import load
 
-    asked = Rebaseline(options.workload, options.backend, options.signal, options.by, options.reason)
+    names = ("workload", "backend", "signal", "cost_center", "by", "reason")
+    asked = Rebaseline(**{name: getattr(options, name) for name in names})
     partition = asyncio.run(rebaseline(load(bootstrap=options.bootstrap), asked))
-    print(f"asked for a new baseline of {asked.signal}; recorded in partition {partition} of the samples")
+    of = asked.signal or asked.cost_center
+    print(f"asked for a new baseline of {of}; recorded in partition {partition} of the samples")
     return 0
 
 
@@ -408,5 +412,6 @@ def _doctor(options: argparse.Namespace) -> int:
         print(json.dumps([finding._asdict() for finding in findings]))
     else:
         for finding in findings:
-            print(f"{'ok ' if finding.ok else 'NOT'} {finding.what}: {finding.detail}")
-    return 0 if all(finding.ok for finding in findings) else EXIT_FAILED
+            mark = "ok " if finding.ok else "NOT" if finding.needed else "-- "
+            print(f"{mark} {finding.what}: {finding.detail}")
+    return 0 if all(finding.ok for finding in findings if finding.needed) else EXIT_FAILED

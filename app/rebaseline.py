@@ -1,9 +1,11 @@
-"""`qethics rebaseline`: the recorded act of holding a signal of a stream against a new baseline."""
+"""`qethics rebaseline`: the recorded act of holding a signal of a stream, or spending, against a new baseline."""
 
 import msgspec
 
 from app import kafka
+from app.catalog import load_catalog
 from app.conventions import REBASELINE_HEADER, SAMPLES
+from app.core.catalog import OTHER, UNKNOWN
 from app.core.identity import bucket
 from app.core.results import stream_key
 from app.core.streams import SIGNALS, Rebaseline
@@ -17,13 +19,11 @@ async def rebaseline(settings: Settings, asked: Rebaseline) -> int:
     Raises
     ------
     SettingError
-        If there is no such signal.
+        If there is no such signal or cost center, or not one of the two is named.
     EnvironmentFault
         If no broker answers.
     """
-    if asked.signal not in SIGNALS:
-        raise SettingError(f"there is no signal {asked.signal!r}", f"choose one of {', '.join(SIGNALS)}")
-    partition = bucket(stream_key(asked.workload, asked.backend), settings.partitions)
+    partition = bucket(_key(settings, asked), settings.partitions)
     producer = await kafka.connected(kafka.producer(settings), settings)
     try:
         await producer.send_and_wait(
@@ -35,3 +35,20 @@ async def rebaseline(settings: Settings, asked: Rebaseline) -> int:
     finally:
         await producer.stop()
     return partition
+
+
+def _key(settings: Settings, asked: Rebaseline) -> str:
+    """What decides in which partition it is kept."""
+    of_stream = (asked.workload, asked.backend, asked.signal)
+    if not (asked.cost_center or all(of_stream)) or (asked.cost_center and any(of_stream)):
+        remedy = "name --workload, --backend and --signal, or --cost-center"
+        raise SettingError("it is not said which baseline is meant", remedy)
+    if asked.cost_center:
+        catalog = load_catalog(settings.policies)
+        known = [*catalog.budgets, OTHER, UNKNOWN]
+        if asked.cost_center not in known:
+            raise SettingError(f"there is no cost center {asked.cost_center!r}", f"choose one of {', '.join(known)}")
+        return asked.cost_center
+    if asked.signal not in SIGNALS:
+        raise SettingError(f"there is no signal {asked.signal!r}", f"choose one of {', '.join(SIGNALS)}")
+    return stream_key(asked.workload, asked.backend)

@@ -119,7 +119,11 @@ def compared(signal: str, observation: Observation, readings: Mapping[str, tuple
 
 
 def verdict(
-    comparison: Comparison | Homogeneity, labels: dict[str, str], source: tuple[str, int], observation: Observation
+    comparison: Comparison | Homogeneity,
+    labels: dict[str, str],
+    source: tuple[str, int],
+    observation: Observation,
+    at: float,
 ) -> Alert:
     """The alert that says a verdict.
 
@@ -131,6 +135,8 @@ def verdict(
         workload, backend, signal, release and verdict.
     source, observation
         Where the observation that decided it is from, and that observation.
+    at
+        When it was decided, by the log's clock, seconds since the epoch.
     """
     return Alert(
         alert_id=outcome_id("alert", CANARY_ALERT, *labels.values(), *source, observation.offset),
@@ -138,7 +144,7 @@ def verdict(
         name=CANARY_ALERT,
         severity=_SEVERITIES[labels["verdict"]],
         status="firing",
-        at=instant(observation.at),
+        at=instant(at),
         labels=labels,
         summary=_summary(comparison, labels),
         figures={"pairs": float(comparison.pairs), **comparison.evidence()},
@@ -157,7 +163,7 @@ def rollback(
     observation: Observation,
     at: float,
 ) -> Directive:
-    """The order to roll a worse release back, with the parameters of `verdict`, given `at`, by the log's clock."""
+    """The order to roll a worse release back, with the parameters of `verdict`."""
     return Directive(
         directive_id=outcome_id("directive", ROLLBACK_CANARY, *labels.values(), *source, observation.offset),
         directive=ROLLBACK_CANARY,

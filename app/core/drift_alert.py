@@ -72,7 +72,7 @@ def grave(found: Found, promise: Promise) -> bool:
     return False
 
 
-def drift_alert(found: Found, promise: Promise) -> Alert:
+def drift_alert(found: Found, promise: Promise, at: float) -> Alert:
     """The alert of a change that was found.
 
     Parameters
@@ -81,6 +81,8 @@ def drift_alert(found: Found, promise: Promise) -> Alert:
         What was found.
     promise
         What was promised.
+    at
+        When it was found, by the log's clock, seconds since the epoch: a producer's may be hours off.
     """
     change, baseline, moved, signal = found.change, found.baseline, found.moved, found.watch.signal
     offer, lane, _, epoch, mean_gap_seconds = found.seen
@@ -125,7 +127,7 @@ def drift_alert(found: Found, promise: Promise) -> Alert:
         name=name,
         severity=severity,
         status="firing",
-        at=instant(offer.at),
+        at=instant(at),
         labels=labels,
         summary=f"{signal} of {labels['workload']} on {labels['backend']} {text} ({notes['cause']})",
         figures=figures,

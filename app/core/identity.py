@@ -31,6 +31,11 @@ def fingerprint8(identifier: str) -> bytes:
     return xxh3_64_digest(identifier.encode())
 
 
+def fingerprint8_of(*fingerprints: bytes) -> bytes:
+    """Eight bytes that stand for several fingerprints together: an event id is unique within its run alone."""
+    return xxh3_64_digest(b"".join(fingerprints))
+
+
 _SHA256 = re.compile(r"sha256:([0-9a-f]{64})\Z")
 
 

@@ -13,7 +13,7 @@ from app.core.outcomes import CANARY, Answer, Broken, Observation, Spending, Una
 from app.core.output import Output
 from app.core.policy import ROUTING_RULE, Breach, Verdict
 from app.core.results import stream_key
-from app.core.run import Declared, Routing, Run, Subject, routing_values
+from app.core.run import Declared, Payer, Routing, Run, Subject, routing_values
 from app.core.trace import trace_id, traceparent
 
 
@@ -160,34 +160,47 @@ class Judge:
         favourable = workload.favourable if workload else None
         self._observe(
             event,
-            declared,
+            self._catalog.workload(declared.workload),
+            bool(declared.canary),
             place,
             explanation_score=event.explanation.score if event.explanation is not None else None,
             outcome=event.outcome,
             decision=None if favourable is None or event.outcome is None else float(event.outcome == favourable),
         )
 
-    def _observe(self, event: events.JobEvent, declared: Declared, place: int, **signals: Any) -> None:
+    def _observe(self, event: events.JobEvent, workload: str, canary: bool, place: int, **signals: Any) -> None:
         """Hand on what a job event says to the streams of its workload."""
-        canary = CANARY if declared.canary else None
-        key = stream_key(self._catalog.workload(declared.workload), ANY)
+        key, release = stream_key(workload, ANY), CANARY if canary else None
         self._output.observe(
-            key, Observation(place, event.at.timestamp(), event.run_id, None, canary=canary, **signals)
+            key, Observation(place, event.at.timestamp(), event.run_id, None, canary=release, **signals)
         )
 
-    def _cost(self, event: events.Cost, subject: Subject, offset: int, place: int) -> None:
-        declared = subject.declared
-        center = self._catalog.cost_center(declared.cost_center if declared else None)
-        runtime = (declared.runtime if declared else None) or UNKNOWN
+    def payer(self, declared: Declared | None) -> Payer | None:
+        """Who pays for a run, and for what; None if that is not known."""
+        if declared is None:
+            return None
+        center, workload = self._catalog.cost_center(declared.cost_center), self._catalog.workload(declared.workload)
+        return Payer(center, declared.runtime or UNKNOWN, workload, bool(declared.canary))
+
+    def charge(self, event: events.Cost, payer: Payer | None, place: int) -> None:
+        """Count a charge, and hand it on if it is known who pays.
+
+        Where that is not known a tick has judged it, whose place against the other topic is not fixed.
+        """
+        center, runtime = (payer.cost_center, payer.runtime) if payer else (self._catalog.cost_center(None), UNKNOWN)
         microdollars = round(event.amount_usd * 1e6)
         # Charges and refunds apart: a counter must never fall.
         self._counters["spend" if microdollars >= 0 else "refund", center, runtime] += abs(microdollars)
-        if declared is None:
-            return  # judged by a tick, whose place against the other topic is not fixed: counted, not forwarded
+        if payer is None:
+            return
         at = (event.billed_at or event.at).timestamp()
         self._output.pack(center).spending.append(Spending(place, at, center, runtime, microdollars))
         if event.amount_usd > 0 and "cost_usd" in self._catalog.watches:
-            self._observe(event, declared, place, cost_usd=event.amount_usd)
+            self._observe(event, payer.workload, payer.canary, place, cost_usd=event.amount_usd)
+
+    def _cost(self, event: events.Cost, subject: Subject, offset: int, place: int) -> None:
+        subject.charges += fingerprint8(event.event_id)
+        self.charge(event, self.payer(subject.declared), place)
 
     def _fallback(self, event: events.FellBack, subject: Subject, offset: int, place: int) -> None:
         self._counters["fallback",] += 1

@@ -5,7 +5,7 @@ type is array-like msgspec, so a checkpoint is one encode in C and reads back ty
 """
 
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
 
@@ -146,6 +146,17 @@ class Run(Struct, gc=False, array_like=True):
     #: Nothing that the tier requires is missing; the run closes shortly.
     complete: bool = False
     pending: list[Judged] | None = None
+    #: Eight bytes of each of its charges: those that come again are known for longer than its other events.
+    charges: bytes = b""
+
+
+class Payer(NamedTuple):
+    """Who pays for a run, and for what."""
+
+    cost_center: str
+    runtime: str
+    workload: str
+    canary: bool
 
 
 class Closed(Struct, gc=False, array_like=True):
@@ -159,6 +170,7 @@ class Closed(Struct, gc=False, array_like=True):
     violated: bool
     ruled: bool
     trace: bytes | None
+    charges: bytes
 
 
 #: What an event belongs to.

@@ -21,8 +21,9 @@ from app.core.catalog import UNKNOWN, Catalog
 from app.core.clock import Clock
 from app.core.decode import MAX_AHEAD_SECONDS, Reason, Rejection, decode_job, decode_result
 from app.core.evidence import BITS, mask
+from app.core.forgotten import MOST as MOST_PAYERS
 from app.core.forgotten import Forgotten
-from app.core.identity import fingerprint8, outcome_id, packed_digest, unpacked_digest
+from app.core.identity import fingerprint8, fingerprint8_of, outcome_id, packed_digest, unpacked_digest
 from app.core.in_force import InForce
 from app.core.in_force import State as PolicyState
 from app.core.judge import JUDGED, Judge
@@ -35,6 +36,7 @@ from app.core.run import (
     Decision,
     Judged,
     Own,
+    Payer,
     Routing,
     Run,
     Subject,
@@ -45,7 +47,7 @@ from app.core.sequences import packed
 from app.core.shared import Shared
 from app.core.trace import context, traceparent
 
-VERSION: Final = 5
+VERSION: Final = 6
 #: Events of one run, at most: a run id that is used without end must not grow without end.
 MAX_EVENTS: Final = 10_000
 _NO_RESULT: Final = frozenset({"rejected", "failed", "timed_out"})
@@ -59,7 +61,9 @@ class _State(Struct):
     clocks: dict[str, Clock]
     runs: dict[str, Run]
     closed: dict[str, Closed]
-    forgotten: list[bytes]
+    forgotten: list[tuple[bytes, bytes]]
+    charges: list[tuple[bytes, bytes]]
+    payers: list[Payer]
     gaps: dict[str, float]
     policy: PolicyState
     answers: dict[bytes, int]
@@ -103,7 +107,9 @@ class RunStage:
         self.counters = self._output.counters
         self._takes = {JOBS: self._take_job, RESULTS: self._take_result, ADMISSIONS: self._take_answer}
         self._answers = Answers()
-        self._forgotten = Forgotten()
+        #: Runs that were closed long ago, with a number for who paid; and their charges.
+        self._forgotten, self._charges = Forgotten(), Forgotten(most=_CHARGES_KEPT)
+        self._payers: dict[Payer, int] = {}
         #: Producer -> when it was last said to have lost events, in seconds watched.
         self._gaps: dict[str, float] = {}
         #: Second -> runs that may be due then; a run that moved on is found again at its new second.
@@ -216,9 +222,9 @@ class RunStage:
         if subject is None:
             subject = self.closed.get(run_id)
             if subject is None:
-                if run_id in self._forgotten:
-                    detail = "the run was closed and its events are no longer remembered"
-                    self._output.reject(record, Reason.TOO_LATE, detail)
+                payer = self._forgotten.get(fingerprint8(run_id))
+                if payer is not None:
+                    self._too_late(event, record, payer)
                     return None
                 subject = self._open(run_id, topic)
         mark = fingerprint8(event.event_id)
@@ -233,6 +239,34 @@ class RunStage:
         if type(subject) is Run and producer not in subject.producers:
             subject.producers = self._shared.value((*subject.producers, producer)[-_PRODUCERS_KEPT:])
         return subject
+
+    def _too_late(self, event: events.Event, record: Record, payer: int) -> None:
+        """An event of a run that nothing is kept of but who paid for it: a charge counts, as bills come hours late."""
+        if not isinstance(event, events.Cost):
+            detail = "the run was closed and its events are no longer remembered"
+            self._output.reject(record, Reason.TOO_LATE, detail)
+            return
+        mark = fingerprint8_of(fingerprint8(event.run_id), fingerprint8(event.event_id))
+        if self._charges.get(mark) is not None:
+            self.counters["duplicate", JOBS] += 1
+            return
+        self._charges.add(mark)
+        self._admitted += 1
+        # Its texts are judged as any; whether the run conforms was counted when it was there.
+        known = Closed(0.0, b"", None, None, judged=True, violated=True, ruled=True, trace=None, charges=b"")
+        self._judge.read(event, known, record.offset)
+        self._judge.charge(event, list(self._payers)[payer - 1] if payer else None, record.offset)
+        self._add_to_evidence(event, record, JOBS)
+
+    def _forget(self, run_id: str) -> None:
+        """Keep of a closed run only that it was there, who paid, and what was charged."""
+        closed, mark = self.closed.pop(run_id), fingerprint8(run_id)
+        payer, number = self._judge.payer(closed.declared), 0
+        if payer is not None and len(self._payers) < MOST_PAYERS:
+            number = self._payers.setdefault(payer, len(self._payers) + 1)
+        self._forgotten.add(mark, number)
+        for at in range(0, len(closed.charges), 8):
+            self._charges.add(fingerprint8_of(mark, closed.charges[at : at + 8]))
 
     def _open(self, run_id: str, topic: str) -> Run:
         run = self.runs[run_id] = Run(closes_at=0)
@@ -383,8 +417,7 @@ class RunStage:
             run_id = next(iter(self.closed))
             if self.closed[run_id].closed_at > horizon:
                 break
-            del self.closed[run_id]
-            self._forgotten.add(run_id)
+            self._forget(run_id)
 
     def _settle_if_complete(self, run_id: str, run: Run, topic: str) -> None:
         """A run that lacks nothing closes after a short while, in which what else is on its way may come in."""
@@ -424,7 +457,7 @@ class RunStage:
         self._ask_for_replay(run_id, run)
         del self.runs[run_id]
         self.closed[run_id] = Closed(
-            self.time, run.seen, run.declared, run.derived, run.judged, run.violated, run.ruled, run.trace
+            self.time, run.seen, run.declared, run.derived, run.judged, run.violated, run.ruled, run.trace, run.charges
         )
 
     def _ask_for_replay(self, run_id: str, run: Run) -> None:
@@ -469,6 +502,8 @@ class RunStage:
                 self.runs,
                 self.closed,
                 self._forgotten.snapshot(),
+                self._charges.snapshot(),
+                list(self._payers),
                 self._gaps,
                 self._in_force.snapshot(),
                 self._answers.snapshot(),
@@ -493,6 +528,8 @@ class RunStage:
         self.counters.clear()
         self.counters.update(state.counters)
         self._forgotten = Forgotten(state.forgotten)
+        self._charges = Forgotten(state.charges, most=_CHARGES_KEPT)
+        self._payers = {payer: number for number, payer in enumerate(state.payers, 1)}
         self._answers = Answers(state.answers)
         self._due = {}
         for run_id, run in self.runs.items():
@@ -516,6 +553,8 @@ _STARTED_BIT: Final = 1 << ledger.NAMES.index("started")
 #: Producers remembered of one run, and producers remembered as having lost events.
 _PRODUCERS_KEPT: Final = 8
 _GAPS_KEPT: Final = 1_000
+#: Charges of forgotten runs that are known again, in generations: a quarter of a million.
+_CHARGES_KEPT: Final = 4
 
 _HANDLERS: Final[dict[type, Callable[[RunStage, Any, Run, int], None]]] = {
     events.Submitted: RunStage._submitted,

@@ -1,13 +1,20 @@
 """How fast money is spent: every cost center's burn rate against its own baseline and its budget (M9, F4).
 
 Charges are put into bins of ten seconds by the time they are of, not by the time they come: billing lags, and a bill of
-an hour that comes at once is no run of a minute. The rate is that of the last minute up to the newest charge of the
-cost center, so a constant lag delays an alert by the lag and changes no rate. A correction changes the bin it is of.
+an hour that comes at once is no run of a minute. Every minute that something was charged to since the last look is
+judged, the oldest first, so a lag delays an alert by the lag and changes no rate, and a peak within a bill of an hour
+is found as one that was billed as it happened. A correction changes the bin it is of.
 
-The baseline is what the same cost center spent in the hour before that minute, without what paged. A rate pages when
-it is at least `factor` times the baseline *and* chance makes as much of the baseline less than three times in ten
-million. The total of a minute is a compound Poisson sum; it is taken for a Poisson number of charges of one size that
-has the same mean and variance, sum x^2 / sum x, whose tail is known exactly. A few large charges an hour are no peak.
+Several charges of the very same instant are a bill, and are spread over the time since the bill before. A correction
+takes back from its own bin, and what is left from the latest earlier one that had as much; a credit for what nobody
+remembers makes no hour look cheaper than it was.
+
+The baseline is what the same cost center spent in the hour before a minute, without what paged. A rate pages when
+it is at least `factor` times the baseline *and* chance makes as much less than three times in ten million. The total of
+a minute is a compound Poisson sum; it is taken for a Poisson number of charges of one size that has the same mean and
+variance, sum x^2 / sum x. Of so many charges in minute and baseline together, those in the minute are then binomial
+(Przyborowski and Wilenski 1940), whatever the true rate: a baseline of few charges is not taken for known. A minute of
+a bill says no more than the bill: it counts with all the charges and all the time that the bill is of.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,8 +36,8 @@ BIN_SECONDS: Final = 10
 #: What chance makes less often than five standard deviations of a normal variable is no chance.
 _CHANCE: Final = 2.9e-7
 _ORDER_SECONDS: Final = 3_600.0
-#: A charge dated further ahead of the log's clock than this is not of now.
-_AHEAD_SECONDS: Final = 60.0
+#: What a bill may be of beside what was billed as it happened: its minutes need an hour before them as well.
+_LATE_BINS: Final = int(HOUR_SECONDS) // BIN_SECONDS
 #: The billing lag shown is a mean with this weight on the newest charge.
 _LAG_WEIGHT: Final = 0.002
 
@@ -39,22 +46,60 @@ class Bin(Struct, array_like=True):
     """What was charged in ten seconds; corrections included."""
 
     microdollars: int = 0
-    #: Sum of squared charges, in dollars squared; a correction takes its own back.
+    #: What was charged before corrections, the sum of its squares (dollars squared), and what was charged with each
+    #: charge times the windows that it is spread over: a part of a bill is seen again in all of them.
+    gross: int = 0
     squares: float = 0.0
+    stretched: float = 0.0
     #: Whether it was part of a rate that paged: it is no baseline then.
     hot: bool = False
 
+    def add(self, microdollars: int, parts: int, window: int) -> None:
+        """Take in a charge, or a `parts`-th of one; a rate is that of `window` bins."""
+        amount = round(microdollars / parts)
+        self.microdollars += amount
+        if amount > 0:
+            self.gross += amount
+            self.squares += (microdollars / 1e6) ** 2 / parts
+            self.stretched += amount * max(1.0, parts / window)
+
+    def take_back(self, microdollars: int) -> None:
+        """Undo that a charge was taken in."""
+        self.microdollars -= microdollars
+        if microdollars > 0:
+            self.gross -= microdollars
+            self.squares = max(0.0, self.squares - (microdollars / 1e6) ** 2)
+            self.stretched -= microdollars
+
+    @property
+    def net(self) -> int:
+        """What is left of it after corrections, in microdollars; >= 0."""
+        return max(self.microdollars, 0)
+
+    @property
+    def net_squares(self) -> float:
+        """The squares of what is left, as if every charge had been corrected alike."""
+        return self.squares * (self.net / self.gross) ** 2 if self.gross else 0.0
+
 
 class Center(Struct, array_like=True):
-    """The last hour of a cost center."""
+    """The last two hours of a cost center."""
 
     #: Time since the epoch in bins -> what was charged in it.
     bins: dict[int, Bin] = field(default_factory=dict)
     first: int = 0
     newest: int = 0
     lag_seconds: float = 0.0
-    #: Whether something was charged since it was last looked at.
-    fresh: bool = False
+    #: The bins that something was charged to since they were last looked at.
+    charged: set[int] = field(default_factory=set)
+    #: The bin that it was in when its earlier minutes were last judged.
+    judged: int = 0
+    #: The last instant and its last charge, the instant before, and those of the last bill and of the one before.
+    instant: float = 0.0
+    microdollars: int = 0
+    instant_before: float = 0.0
+    bill: float = 0.0
+    bill_before: float = 0.0
 
 
 class Rate(NamedTuple):
@@ -73,54 +118,109 @@ class Burn(Struct, array_like=True):
     conditions: Conditions = field(default_factory=lambda: Conditions(SPEND_BURN_ALERT))
 
     def take(self, spending: Spending, now: float, spend: SpendWatch) -> None:
-        """Take in a charge, or a correction of one, heard of at `now` (seconds since the epoch)."""
-        if spending.at > now + _AHEAD_SECONDS:
-            return  # not yet: the hours' budgets have it
-        place, kept = int(spending.at // BIN_SECONDS), _bins(spend.window_seconds + spend.baseline_seconds)
+        """Take in a charge, or a correction of one, heard of at `now` (seconds since the epoch; 0 if not known yet).
+
+        One that is dated ahead, by the end of what it bills, say, is one of now.
+        """
+        if not now:
+            return
+        at = min(spending.at, now)
+        place, kept = int(at // BIN_SECONDS), _bins(spend.window_seconds + spend.baseline_seconds)
+        lag = max(0.0, now - at)
         one = self.centers.get(spending.cost_center)
         if one is None or place - one.newest > kept:
-            # Of a stretch in which nothing was billed nobody knows what was usual.
-            lag = max(0.0, now - spending.at)
-            one = self.centers[spending.cost_center] = Center(first=place, newest=place, lag_seconds=lag)
-        if place <= one.newest - kept or place < one.first:
-            return  # too old, or of a time of which the rest is not known
-        found = one.bins.setdefault(place, Bin())
-        usd = spending.microdollars / 1e6
-        found.microdollars += spending.microdollars
-        found.squares = max(0.0, found.squares + (usd * usd if usd > 0 else -usd * usd))
-        one.fresh = True
-        one.lag_seconds += _LAG_WEIGHT * (max(0.0, now - spending.at) - one.lag_seconds)
+            # Of the time before, of which more may come, and of a stretch in which nothing was billed nobody knows what
+            # was usual.
+            begin = max(place, int(now // BIN_SECONDS))
+            one = self.centers[spending.cost_center] = Center(first=begin, newest=begin, lag_seconds=lag)
+        one.lag_seconds += _LAG_WEIGHT * (lag - one.lag_seconds)
+        self._put(one, at, spending.microdollars, kept, _bins(spend.window_seconds))
         if place > one.newest:
             one.newest = place
-            one.first = max(one.first, place - kept + 1)
+            one.first = max(one.first, place - kept - _LATE_BINS + 1)
             for old in [each for each in one.bins if each < one.first]:
                 del one.bins[old]
+
+    def _put(self, one: Center, at: float, microdollars: int, kept: int, window: int) -> None:
+        """Put a charge into its bin; if it is of a bill, into those since the bill before."""
+        place, first = int(at // BIN_SECONDS), one.microdollars
+        is_bill, one.microdollars = at == one.instant, microdollars
+        if not is_bill:
+            one.instant, one.instant_before = at, one.instant
+        if not is_bill or at < one.bill:
+            _add(one, place, microdollars, 1, window)
+            return
+        is_second = at > one.bill
+        if is_second:
+            # A charge alone with its instant is a bill as well, unless it is one of many that come as they are made.
+            alone = one.instant_before if at - one.instant_before > window * BIN_SECONDS else 0.0
+            one.bill, one.bill_before = at, max(one.bill, alone)
+        since = _bins(one.bill - one.bill_before)
+        parts = since if 1 < since <= kept else 1
+        _add(one, place, microdollars, parts, window)
+        if is_second and parts > 1 and place >= one.first:  # the first of a bill could not yet be told from a charge
+            one.bins[place].take_back(first)
+            _add(one, place, first, parts, window)
 
     def tick(
         self, now: float, watched: float, alerting: Alerting, budgets: Mapping[str, float]
     ) -> Iterator[tuple[Alert, Directive | Lifted]]:
         """What is to be said at `now` (seconds since the epoch; `watched`: seconds watched): alerts and orders."""
         for center, one in self.centers.items():
-            if not one.fresh:
+            if not one.charged:
                 continue
-            one.fresh = False
-            rate = self.rate(center, alerting.spend, budgets.get(center, 0.0))
+            _corrected(one)
+            place, hottest, base = self._judged(center, one, now, alerting.spend, budgets.get(center, 0.0))
+            if hottest is not None:
+                yield from self._hot(center, place, hottest, now, watched)
+            elif base is None and center in self.conditions.standing:
+                # Of what was before it, nothing is left to compare with.
+                yield self._accepted(center, one, now)
+        for center, condition in list(self.conditions.standing.items()):
+            quiet_seconds = alerting.quiet_seconds + self._unbilled_seconds(center)
+            if watched - condition.heard_at >= quiet_seconds:
+                text = f"nothing more was heard of it for {quiet_seconds / 60:.3g} minutes"
+                yield self.conditions.end(center, now, text), Lifted(FREEZE_OFFLOAD, center)
+
+    def _unbilled_seconds(self, center: str) -> float:
+        """How much longer than others to wait for news: while the last minute billed paged, the next bill will tell."""
+        one = self.centers.get(center)
+        if one is None or one.newest not in one.bins or not one.bins[one.newest].hot:
+            return 0.0
+        return max(3 * one.lag_seconds, 2 * (one.bill - one.bill_before) if one.bill_before else 0.0)
+
+    def _judged(
+        self, center: str, one: Center, now: float, spend: SpendWatch, budget_usd: float
+    ) -> tuple[int, Rate | None, float | None]:
+        """Judge every minute that has changed: the last bin of the worst that pages, its rate, and today's baseline.
+
+        Those before the newest, of which there are many where charges come late, once in ten seconds.
+        """
+        window, ends = range(_bins(spend.window_seconds)), set[int]()
+        if int(now // BIN_SECONDS) > one.judged:
+            ends = {min(place + later, one.newest) for place in one.charged if place >= one.first for later in window}
+            one.charged, one.judged = set(), int(now // BIN_SECONDS)
+        worst, hottest, rate = one.newest, None, None
+        for end in sorted(ends | {one.newest}):
+            found = one.bins.get(end)
+            if found is not None and found.hot and end < one.newest:
+                continue  # it paged when it was new; a correction of it is no second peak
+            rate = self.rate(center, spend, budget_usd, end)
             base = rate.baseline_usd_per_hour
-            if base is None:
-                if center in self.conditions.standing:  # of what was before it, nothing is left to compare with
-                    yield self._accepted(center, one, now)
-            elif rate.usd_per_hour >= alerting.spend.factor * base and rate.chance < _CHANCE:
-                yield from self._hot(center, one, rate, now, watched, alerting.spend)
-        for center, alert in self.conditions.quiet(watched, now, alerting.quiet_seconds):
-            yield alert, Lifted(FREEZE_OFFLOAD, center)
+            if base is None or rate.usd_per_hour < spend.factor * base or rate.chance >= _CHANCE:
+                continue
+            # Bins in which nothing was charged as well: a bill by the minute leaves five of six empty, and as cool time
+            # they would make the baseline ever smaller.
+            for later in window:
+                if end - later >= one.first:
+                    one.bins.setdefault(end - later, Bin()).hot = True
+            if hottest is None or rate.usd_per_hour > hottest.usd_per_hour:
+                worst, hottest = end, rate
+        return worst, hottest, rate.baseline_usd_per_hour if rate is not None else None
 
     def _hot(
-        self, center: str, one: Center, rate: Rate, now: float, watched: float, spend: SpendWatch
+        self, center: str, place: int, rate: Rate, now: float, watched: float
     ) -> Iterator[tuple[Alert, Directive | Lifted]]:
-        # Those in which nothing was charged as well: a bill by the minute leaves five of six empty, and as cool time
-        # they would make the baseline ever smaller.
-        for place in range(max(one.first, one.newest - _bins(spend.window_seconds) + 1), one.newest + 1):
-            one.bins.setdefault(place, Bin()).hot = True
         base = rate.baseline_usd_per_hour or 0.0
         text = (
             f"{center} spends {rate.usd_per_hour:.4g} dollars an hour, {rate.usd_per_hour / base:.1f} times its usual"
@@ -130,7 +230,7 @@ class Burn(Struct, array_like=True):
             {"cost_center": center},
             text,
             severity="page",
-            position=(one.newest, f"{now:.3f}"),
+            position=(place, f"{now:.3f}"),
             at=now,
             watched=watched,
         )
@@ -144,7 +244,22 @@ class Burn(Struct, array_like=True):
         alert = self.conditions.end(center, now, "it has lasted so long that it is the new baseline")
         return alert, Lifted(FREEZE_OFFLOAD, center)
 
-    def rate(self, center: str, spend: SpendWatch, budget_usd: float) -> Rate:
+    def accept(self, center: str, at: float) -> Alert | None:
+        """Let the baseline of a cost center be learned anew, from what comes next; the end of its alert, if it has one.
+
+        Parameters
+        ----------
+        center
+            The cost center.
+        at
+            What the log has reached, seconds since the epoch.
+        """
+        self.centers.pop(center, None)
+        if center not in self.conditions.standing:
+            return None
+        return self.conditions.end(center, at, "a new baseline was asked for")
+
+    def rate(self, center: str, spend: SpendWatch, budget_usd: float, end: int | None = None) -> Rate:
         """The burn rate of a cost center beside its baseline.
 
         Parameters
@@ -155,28 +270,34 @@ class Burn(Struct, array_like=True):
             Window, baseline, and the share of the budget that a baseline is at least.
         budget_usd
             Its budget an hour; 0 of one that has none.
+        end
+            The last bin of the window; the newest without.
         """
         one = self.centers[center]
-        edge = one.newest - _bins(spend.window_seconds)
-        burnt = sum(found.microdollars for place, found in one.bins.items() if place > edge) / 1e6
-        before = [found for place, found in one.bins.items() if place <= edge]
+        end = one.newest if end is None else end
+        edge = end - _bins(spend.window_seconds)
+        begin = max(one.first, edge - _bins(spend.baseline_seconds) + 1)
+        recent = [one.bins[place] for place in range(edge + 1, end + 1) if place in one.bins]
+        before = [one.bins[place] for place in range(begin, edge + 1) if place in one.bins]
         cool = [found for found in before if not found.hot]
+        burnt = sum(found.net for found in recent) / 1e6
         usd_per_hour = burnt / spend.window_seconds * HOUR_SECONDS
-        seconds = (edge - one.first + 1 - (len(before) - len(cool))) * BIN_SECONDS
+        seconds = (edge - begin + 1 - (len(before) - len(cool))) * BIN_SECONDS
         if seconds < spend.learn_seconds:
             return Rate(usd_per_hour, None)
-        mean = sum(found.microdollars for found in cool) / 1e6 / seconds
+        mean = sum(found.net for found in cool) / 1e6 / seconds
         base = max(mean, spend.floor_share * budget_usd / HOUR_SECONDS)
         if base <= 0:
             return Rate(usd_per_hour, None)
-        recent = [found for place, found in one.bins.items() if place > edge]
-        total = sum(max(found.microdollars, 0) for found in (*cool, *recent)) / 1e6
-        squares = sum(found.squares for found in (*cool, *recent))
-        if total <= 0 or squares <= 0:
-            return Rate(usd_per_hour, base * HOUR_SECONDS)
+        if usd_per_hour < spend.factor * base * HOUR_SECONDS:
+            return Rate(usd_per_hour, base * HOUR_SECONDS)  # of what is no peak nobody asks how likely it is
+        total = sum(found.net for found in (*cool, *recent)) / 1e6
+        squares = sum(found.net_squares for found in (*cool, *recent))
         size = squares / total
-        expected = base * spend.window_seconds / size
-        chance = float(stats.poisson.sf(ceil(burnt / size) - 1, expected))
+        windows = sum(found.stretched for found in recent) / sum(found.gross for found in recent)
+        here, before_it = ceil(burnt * windows / size), ceil(base * seconds / size)
+        share = windows * spend.window_seconds / (windows * spend.window_seconds + seconds)
+        chance = float(stats.binom.sf(here - 1, here + before_it, share))
         return Rate(usd_per_hour, base * HOUR_SECONDS, chance)
 
     def is_silent(self, center: str, now: float, spend: SpendWatch) -> bool:
@@ -193,6 +314,27 @@ def budget_ends_at(spent_usd: float, budget_usd: float, usd_per_hour: float, now
     if spent_usd >= budget_usd:
         return now
     return now + (budget_usd - spent_usd) / usd_per_hour * HOUR_SECONDS if usd_per_hour > 0 else None
+
+
+def _add(one: Center, place: int, microdollars: int, parts: int, window: int) -> None:
+    """Put a charge into so many bins up to one; what is too old, or of a time whose rest is not known, counts not."""
+    for part in range(max(one.first, place - parts + 1), place + 1):
+        one.bins.setdefault(part, Bin()).add(microdollars, parts, window)
+        one.charged.add(part)
+
+
+def _corrected(one: Center) -> None:
+    """Take what corrections took from bins that had less back from the latest earlier ones that had as much."""
+    for place in sorted(one.charged):
+        found = one.bins.get(place)
+        if found is None or found.microdollars >= 0:
+            continue
+        owed, found.microdollars = -found.microdollars, 0
+        for earlier in range(place - 1, one.first - 1, -1):
+            other = one.bins.get(earlier)
+            if other is not None and other.microdollars >= owed:
+                other.microdollars -= owed
+                break
 
 
 def _bins(seconds: float) -> int:

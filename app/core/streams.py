@@ -18,6 +18,7 @@ from app.conventions import (
     CANARY_ALERT,
     DRIFT_ALERTS,
     FALLBACK_CLASSICAL,
+    FREEZE_OFFLOAD,
     GRAVE_ALERTS,
     PROVENANCE_GAP_ALERT,
     REPLAY_ALERT,
@@ -27,7 +28,7 @@ from app.conventions import (
     VIOLATION_ALERT,
 )
 from app.core.bitstrings import Bitstrings
-from app.core.budget import HOUR_SECONDS, Spent
+from app.core.budget import HOUR_SECONDS, HOURS_KEPT, Spent
 from app.core.canary import SIGNALS as COMPARED
 from app.core.canary import Canary, Release, compared, rollback, verdict
 from app.core.catalog import OTHER, RUNTIMES, UNKNOWN, Catalog
@@ -49,10 +50,9 @@ from app.core.sequences import Producer
 from app.core.spend import Burn, budget_ends_at
 from app.core.unauthorized import disabling, lifted, say
 
-VERSION: Final = 8
+VERSION: Final = 9
 #: The signals an observation carries, by the name of its field.
 SIGNALS: Final = tuple(DRIFT_ALERTS)
-_HOURS_KEPT: Final = 72
 _RUNTIMES: Final = (*RUNTIMES, UNKNOWN)
 #: Producers whose sequence numbers are watched, at most; events of further ones are counted as unwatched.
 _PRODUCERS: Final = 10_000
@@ -129,6 +129,7 @@ class _State(Struct):
     streams: dict[str, Stream]
     producers: dict[str, Producer]
     hours: list[tuple[str, str, int, int]]
+    newest_hour: int
     settled: list[tuple[str, str, int, int]]
     drift: list[bytes]
     routings: Conditions
@@ -143,14 +144,19 @@ class _State(Struct):
     sums: dict[str, float]
 
 
-class Rebaseline(Struct, frozen=True):
-    """The act of holding a signal of a stream against a new baseline, learned from what comes next."""
+class Rebaseline(Struct, frozen=True, kw_only=True):
+    """The act of holding a signal of a stream, or what a cost center spends, against a new baseline.
 
-    workload: str
-    backend: str
-    signal: str
+    It is learned from what comes next.
+    """
+
     by: str
     reason: str
+    workload: str = ""
+    backend: str = ""
+    signal: str = ""
+    #: Instead of the three.
+    cost_center: str = ""
 
 
 _REBASELINE: Final = msgspec.json.Decoder(Rebaseline)
@@ -344,7 +350,7 @@ class StreamStage:
             f"replays of {counted.workload} do not match the runs that they repeat",
             severity="ticket",
             position=(original.run_id, replay.run_id),
-            at=counted.at,
+            at=self._heard_at(counted.at),
             watched=self.clock.watched,
             run_ids=(original.run_id, replay.run_id),
             notes={
@@ -368,7 +374,7 @@ class StreamStage:
             f"runs break the rule {broken.rule}",
             severity="ticket",
             position=(broken.id.hex(),),
-            at=broken.at,
+            at=self._heard_at(broken.at),
             watched=self.clock.watched,
             run_ids=(broken.run_id,),
             notes={"reason": broken.reason},
@@ -427,11 +433,11 @@ class StreamStage:
                 continue
             canary = stream.canaries.setdefault(signal, Canary())
             self._compared.add(stream_key(stream.workload, stream.backend))
-            shots, at, watched = observation.shots or 0, observation.at, self.clock.watched
-            for name in canary.take(value, shots, at, observation.canary, watched):
+            shots, at, watched = observation.shots or 0, self._heard_at(observation.at), self.clock.watched
+            for name in canary.take(value, shots, observation.at, observation.canary, watched):
                 release = canary.releases[name]
                 labels = self._canary_labels(stream, signal, name, release)
-                about = release.comparison, labels, source, observation
+                about = release.comparison, labels, source, observation, at
                 if release.firing is None or release.firing.name != release.said:
                     self._end_canary(release, labels, at, f"it is {release.said} now")
                     alert = verdict(*about)
@@ -439,8 +445,8 @@ class StreamStage:
                     self._verdicts.append((self._number, alert))
                     self.counters["canary", release.said] += 1
                 if release.said == "worse":
-                    release.ordered_at = at
-                    self._output.outcomes.directives.append(rollback(*about, self._heard_at(at)))
+                    release.ordered_at = observation.at
+                    self._output.outcomes.directives.append(rollback(*about))
             self._forget_canaries(stream, signal, canary)
 
     def _forget_canaries(self, stream: Stream, signal: str, canary: Canary) -> None:
@@ -504,18 +510,19 @@ class StreamStage:
         """Say a change that was found, that it has become a collapse, or its end."""
         watch, lane, change = found.watch, found.seen.lane, found.change
         firing, promise = watch.firing.get(lane), self._catalog.promise
+        at = self._heard_at(found.seen.offer.at)
         if change is not None and change.kind == "recovery":
-            self._end(watch, lane, found.seen.offer.at, "back at its baseline")
+            self._end(watch, lane, at, "back at its baseline")
             return
         if firing is not None:
             known = change is None or change.kind != "worse" or not grave(found, promise)
             if known or firing.name in GRAVE_ALERTS.values():
                 return  # it was said; a detector without a model does not know that it has
-            self._end(watch, lane, found.seen.offer.at, f"it has become a {GRAVE_ALERTS[watch.signal]}")
+            self._end(watch, lane, at, f"it has become a {GRAVE_ALERTS[watch.signal]}")
         elif change is not None and change.kind == "worse":
             return  # what it was worse than has ended meanwhile
-        alert = drift_alert(found, promise)
-        order = fallback(alert, self._heard_at(found.seen.offer.at), promise.cool_down_seconds)
+        alert = drift_alert(found, promise, at)
+        order = fallback(alert, at, promise.cool_down_seconds)
         self._output.outcomes.directives += [order] if order is not None else []
         watch.firing[lane] = Firing(alert.alert_id, alert.name, alert.severity, self.clock.watched)
         self._output.outcomes.alerts.append(alert)
@@ -549,7 +556,8 @@ class StreamStage:
             if over.firing is None or "baseline" in over.why:
                 labels = {name: over.labels[name] for name in ("workload", "backend", "signal")}
                 about = BASELINE_ALERT, *over.labels.values(), f"{self.clock.at:.3f}"
-                self._changed_baseline(labels, about, self.clock.at, "policies/detectors.yaml", over.why, 1)
+                by = "policies/detectors.yaml"
+                self._changed_baseline(labels, about, self.clock.at, by, over.why, 1, labels["signal"])
         self._ended = []
 
     def _rebaseline(self, record: Record, value: bytes) -> None:
@@ -559,18 +567,39 @@ class StreamStage:
         except (msgspec.MsgspecError, RecursionError) as error:
             self._output.reject(record, Reason.MALFORMED_JSON, str(error))
             return
-        labels = {"workload": asked.workload, "backend": asked.backend, "signal": asked.signal}
-        key, count, at = stream_key(asked.workload, asked.backend), 0, record.timestamp / 1000
-        for watch, lane, firing in self.drift.rebaseline(key, asked.signal):
+        if bool(asked.cost_center) == bool(asked.signal):
+            self._output.reject(record, Reason.INVALID_FIELD, "name a signal of a stream, or a cost center")
+            return
+        at = record.timestamp / 1000
+        if asked.cost_center:
+            count, labels, of = self._accept(asked.cost_center, at), {"cost_center": asked.cost_center}, "spending"
+        else:
+            count, of = self._relearn(asked, at), asked.signal
+            labels = {"workload": asked.workload, "backend": asked.backend, "signal": asked.signal}
+        about = BASELINE_ALERT, *labels.values(), str(record.offset)
+        self._changed_baseline(labels, about, at, asked.by, asked.reason, count, of)
+
+    def _relearn(self, asked: Rebaseline, at: float) -> int:
+        """Let a signal of a stream learn a new baseline; how many watches of it there are."""
+        count = 0
+        for watch, lane, firing in self.drift.rebaseline(stream_key(asked.workload, asked.backend), asked.signal):
             count += 1
             self._said_ended(Ended(watch.labels(lane), firing, "a new baseline was asked for"), at)
-        about = BASELINE_ALERT, *labels.values(), str(record.offset)
-        self._changed_baseline(labels, about, at, asked.by, asked.reason, count)
+        return count
+
+    def _accept(self, center: str, at: float) -> int:
+        """Take what a cost center spends from now on for its usual; whether anything was known of it."""
+        known, over = center in self.burn.centers, self.burn.accept(center, at)
+        if over is not None:
+            self._output.outcomes.alerts.append(over)
+            if center not in self.spent.hours:
+                self._output.outcomes.directives.append(Lifted(FREEZE_OFFLOAD, center))
+        return int(known)
 
     def _changed_baseline(
-        self, labels: dict[str, str], about: tuple[str, ...], at: float, by: str, reason: str, count: int
+        self, labels: dict[str, str], about: tuple[str, ...], at: float, by: str, reason: str, count: int, of: str
     ) -> None:
-        self.counters["rebaselined", labels["signal"] if labels["signal"] in SIGNALS else OTHER] += 1
+        self.counters["rebaselined", of if of in SIGNALS else OTHER] += 1
         self._output.outcomes.alerts.append(
             Alert(
                 alert_id=outcome_id("alert", *about),
@@ -580,7 +609,7 @@ class StreamStage:
                 status="firing",
                 at=instant(at),
                 labels=labels,
-                summary=f"{by} asked for a new baseline of {labels['signal']}: {reason}",
+                summary=f"{by} asked for a new baseline of {of}: {reason}",
                 figures={"watches": float(count)},
                 notes={"by": by, "reason": reason},
             )
@@ -590,14 +619,16 @@ class StreamStage:
 
     def _spend(self, spending: Spending) -> None:
         key = spending.cost_center, spending.runtime, int(spending.at // HOUR_SECONDS)
-        if key[2] <= self._newest_hour - _HOURS_KEPT:
+        if key[2] <= self._newest_hour - HOURS_KEPT:
             self.counters["late_spend",] += 1
             return
         self.hours.setdefault(key, Hour()).microdollars += spending.microdollars
         self.burn.take(spending, self.clock.at, self._catalog.alerting.spend)
         self._freeze(spending.cost_center, key[2])
-        if key[2] > self._newest_hour:
-            self._newest_hour = key[2]
+        # A bill may be dated ahead, which must not make what comes after it late.
+        newest = min(key[2], int(self.clock.at // HOUR_SECONDS))
+        if newest > self._newest_hour:
+            self._newest_hour = newest
             self._settle_hours()
 
     def _freeze(self, center: str, hour: int) -> None:
@@ -605,11 +636,12 @@ class StreamStage:
         budget = self._catalog.budgets.get(center)
         if budget is None:
             return
-        said = self.spent.take(center, hour, self.spent_usd(center, hour), budget, self.clock.at)
+        quiet_seconds = self._catalog.alerting.quiet_seconds
+        said = self.spent.take(center, hour, self.spent_usd(center, hour), budget, self.clock.at, quiet_seconds)
         if said is not None:
             alert, order = said
             self._output.outcomes.alerts.append(alert)
-            self._output.outcomes.directives.append(order)
+            self._output.outcomes.directives += [order] if order is not None else []
 
     def _is_within(self, center: str, hour: int) -> bool:
         budget = self._catalog.budgets.get(center)
@@ -630,24 +662,23 @@ class StreamStage:
         return ends if limit and ends is not None and ends < (hour + 1) * HOUR_SECONDS else None
 
     def _settle_hours(self) -> None:
-        """Fold hours older than any correction is taken for into two integers a cost center."""
-        for key in [key for key in self.hours if key[2] <= self._newest_hour - _HOURS_KEPT]:
-            center, runtime, _ = key
-            hours, good = self.settled.get((center, runtime), (0, 0))
-            self.settled[center, runtime] = hours + 1, good + self._within_budget(center, self.hours.pop(key))
-
-    def _within_budget(self, center: str, hour: Hour) -> bool:
-        return hour.microdollars <= self._catalog.budgets.get(center, 0.0) * 1e6
+        """Fold hours older than any correction is taken for into two integers a cost center and runtime."""
+        old = [key for key in self.hours if key[2] <= self._newest_hour - HOURS_KEPT]
+        _add_hours(
+            self.settled, [(key, self._is_within(key[0], key[2])) for key in old if key[0] in self._catalog.budgets]
+        )
+        for key in old:
+            del self.hours[key]
 
     def budget_hours(self) -> dict[tuple[str, str], tuple[int, int]]:
         """(cost center, runtime) -> (hours with spending, hours within the budget): indicator M9.
 
-        Computed, not counted: a late or corrected cost event may change the verdict on an hour.
+        A budget is of a cost center, so an hour is within it or not for all runtimes alike; where there is none,
+        nothing is promised. Computed, not counted: a late or corrected cost event may change the verdict on an hour.
         """
         totals = dict(self.settled)
-        for (center, runtime, _), hour in self.hours.items():
-            hours, good = totals.get((center, runtime), (0, 0))
-            totals[center, runtime] = hours + 1, good + self._within_budget(center, hour)
+        known = [key for key in self.hours if key[0] in self._catalog.budgets]
+        _add_hours(totals, [(key, self._is_within(key[0], key[2])) for key in known])
         return totals
 
     @property
@@ -703,7 +734,7 @@ class StreamStage:
                 outcomes.directives.append(order)
         for alert, over in self.spent.ended(at, self._is_within):
             outcomes.alerts.append(alert)
-            if over.target not in self.burn.conditions.standing:
+            if over is not None and over.target not in self.burn.conditions.standing:
                 outcomes.directives.append(over)
 
     def _gap(self, producer: str, ranges: list[tuple[int, int]]) -> None:
@@ -736,6 +767,7 @@ class StreamStage:
                 self.streams,
                 self.producers,
                 [(*key, hour.microdollars) for key, hour in self.hours.items()],
+                self._newest_hour,
                 [(*key, *figures) for key, figures in self.settled.items()],
                 self.drift.snapshot(),
                 self.routings,
@@ -767,13 +799,19 @@ class StreamStage:
         self.spent, self.burn = state.spent, state.burn
         self._applied = {(topic, partition): offset for topic, partition, offset in state.applied}
         self.hours = {(center, runtime, hour): Hour(amount) for center, runtime, hour, amount in state.hours}
-        self._newest_hour = max((hour for *_, hour, _ in state.hours), default=0)
+        self._newest_hour = state.newest_hour
         self.settled = {(center, runtime): (hours, good) for center, runtime, hours, good in state.settled}
         self.counters.clear()
         self.counters.update(state.counters)
         self.sums = state.sums
         self._ended = self.drift.restore(state.drift)
         self._compared = {key for key, stream in self.streams.items() if stream.canaries}
+
+
+def _add_hours(totals: dict[tuple[str, str], tuple[int, int]], found: list[tuple[tuple[str, str, int], bool]]) -> None:
+    for (center, runtime, _), within in found:
+        hours, good = totals.get((center, runtime), (0, 0))
+        totals[center, runtime] = hours + 1, good + within
 
 
 P = TypeVar("P", Observation, Spending, Unauthorized, Counted)

@@ -263,6 +263,12 @@ def test_a_drift_is_said_on_its_topic_and_ended_by_a_new_baseline_from_the_comma
     ends = [alert for alert in alerts("Fidelity") + alerts("ErrorRate") if alert["status"] == "resolved"]
     assert {end["fingerprint"] for end in ends} == {fell["fingerprint"], rose["fingerprint"]}
     one_line(qethics("rebaseline", *stream, "--signal", "mood", **cluster.settings.environment()), "no signal 'mood'")
+    who = ("--by", "jane", "--reason", "a campaign")
+    of_center = ("rebaseline", "--cost-center")
+    one_line(qethics(*of_center, "nobody", *who, **cluster.settings.environment()), "no cost center 'nobody'")
+    one_line(qethics(*of_center, "lending", *stream, **cluster.settings.environment()), "which baseline is meant")
+    done = qethics(*of_center, "lending", *who, **cluster.settings.environment())
+    assert done.returncode == 0, done.stderr
 
 
 LOOPS = """# METADATA

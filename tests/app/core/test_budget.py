@@ -85,10 +85,55 @@ def test_it_ends_when_a_correction_brings_it_within_the_budget_and_begins_again_
     assert len({order.directive_id for order in bench.orders}) == 2
 
 
-def test_of_an_hour_that_is_over_nothing_is_frozen(bench, budget):
+def test_of_an_hour_that_is_over_nothing_is_frozen_and_that_it_was_exceeded_is_said_once(bench, budget, catalog):
+    bench.spend(budget / 2)
+    bench.beat(HOUR + 7200)
+    bench.spend(budget)
+    bench.spend(1)
+    assert not bench.orders
+    (alert,) = bench.alerts
+    assert (alert.name, alert.severity, alert.status) == ("HourlyBudgetSpent", "ticket", "firing")
+    assert alert.labels == {"cost_center": "logistics", "billed": "late"}
+    assert instant(HOUR + 3600) in alert.summary
+    quiet = catalog.alerting.quiet_seconds
+    bench.beat(HOUR + 7200 + quiet - 1)
+    assert len(bench.alerts) == 1
+    bench.beat(HOUR + 7200 + quiet)
+    assert [each.status for each in bench.alerts] == ["firing", "resolved"]
+    assert bench.alerts[0].fingerprint == bench.alerts[1].fingerprint
+    bench.spend(1)
+    assert (len(bench.alerts), bench.lifted) == (2, [])
+
+
+def test_an_hour_that_was_said_as_it_went_on_is_not_said_again_when_more_is_billed(bench, budget):
+    bench.spend(budget + 1)
+    bench.beat(HOUR + 3600)
+    bench.spend(5)
+    assert [alert.status for alert in bench.alerts] == ["firing", "resolved"]
+
+
+def test_a_late_bill_that_is_taken_back_ends_what_was_said_and_may_be_said_again(bench, budget):
     bench.beat(HOUR + 7200)
     bench.spend(budget + 1)
-    assert not bench.orders
+    bench.spend(-10)
+    bench.beat(HOUR + 7201)
+    assert [alert.status for alert in bench.alerts] == ["firing", "resolved"]
+    assert "after all" in bench.alerts[-1].summary
+    bench.spend(10)
+    assert [alert.status for alert in bench.alerts] == ["firing", "resolved", "firing"]
+
+
+def test_an_hour_is_within_its_budget_or_not_for_all_runtimes_alike(bench, budget):
+    """The budget is the cost center's; where there is none, nothing is promised."""
+    bench.spend(budget * 0.6)
+    bench.spend(budget * 0.6, runtime="hybrid")
+    bench.spend(1, center="other")
+    over = {("logistics", "quantum"): (1, 0), ("logistics", "hybrid"): (1, 0)}
+    assert bench.stage.budget_hours() == over
+    bench.beat(HOUR + 100 * 3600)
+    bench.spend(1, at=HOUR + 100 * 3600)
+    assert bench.stage.budget_hours() == {**over, ("logistics", "quantum"): (2, 1)}, "now it can change no more"
+    assert len(bench.stage.hours) == 1
 
 
 def test_a_charge_of_tomorrow_freezes_nothing_and_hides_nothing(bench, budget):
@@ -96,6 +141,9 @@ def test_a_charge_of_tomorrow_freezes_nothing_and_hides_nothing(bench, budget):
     assert not bench.orders
     bench.spend(budget + 1)
     assert len(bench.orders) == 1
+    bench.stage.restore(bench.stage.snapshot())
+    bench.spend(1, at=HOUR - 60 * 3600)
+    assert bench.stage.counters["late_spend",] == 0, "nor does it make late what is not"
 
 
 def test_a_cost_center_without_a_budget_is_nobody_s_to_freeze(bench):

@@ -9,7 +9,7 @@ from records import Log, event, lifecycle, result, stamp
 from app.conventions import ADMISSIONS, GAP_HEADER, JOBS, POLICY_HEADER, REBASELINE_HEADER, RESULTS
 from app.core import runs
 from app.core.identity import fingerprint8
-from app.core.outcomes import Evidence
+from app.core.outcomes import Addendum, Evidence
 from app.core.policy import Policy
 from app.core.results import stream_key
 from app.core.runs import RunStage
@@ -27,7 +27,7 @@ class Bench:
         self.stage = RunStage(catalog, policy, 4)
         self.log = Log()
         self.now = Log.START
-        self.violations, self.evidence, self.dead_letters = [], [], []
+        self.violations, self.evidence, self.dead_letters, self.charges = [], [], [], []
         self.beat(1)
 
     def apply(self, batch):
@@ -35,6 +35,8 @@ class Bench:
         self.violations += outcomes.violations
         self.evidence += outcomes.evidence
         self.dead_letters += outcomes.dead_letters
+        spending = [charge for pack in outcomes.packs.values() for charge in pack.spending]
+        self.charges += [(each.cost_center, each.runtime, each.microdollars / 1e6) for each in spending]
         return outcomes
 
     def jobs(self, *values, **more):
@@ -398,6 +400,39 @@ def test_an_event_of_a_forgotten_run_is_dead_lettered_not_counted_again(bench, c
     bench.jobs(*lifecycle())
     assert {letter.reason.value for letter in bench.dead_letters} == {"too_late"}
     assert bench.count("valid", "M1", "medium") == 1
+
+
+def test_a_charge_of_a_forgotten_run_counts_once_whenever_it_comes(bench, catalog):
+    """Bills come hours late, are corrected, and are sent again."""
+    *most, cost = lifecycle()
+    bench.jobs(*most, cost)
+    bench.results(result())
+    bench.beat(int(catalog.closed_retention_seconds) + 30)
+    before = bench.count("spend", "logistics", "quantum")
+    assert before == 1_250_000
+    for _ in range(2):
+        bench.jobs(cost)
+        bench.jobs({**cost, "event_id": "late", "amount_usd": 2.0}, {**cost, "event_id": "refund", "amount_usd": -0.5})
+        bench.beat(1_000)
+    assert bench.count("spend", "logistics", "quantum") == before + 2_000_000
+    assert bench.count("refund", "logistics", "quantum") == 500_000
+    assert bench.charges == [("logistics", "quantum", amount) for amount in (1.25, 2.0, -0.5)]
+    assert bench.count("duplicate", JOBS) == 4
+    assert bench.count("late", JOBS) == 2
+    assert bench.dead_letters == []
+    assert list(map(type, bench.evidence)) == [Evidence, Addendum, Addendum]
+    bench.stage.restore(bench.stage.snapshot())
+    bench.jobs({**cost, "event_id": "late", "amount_usd": 2.0}, {**cost, "event_id": "later", "amount_usd": 4.0})
+    assert bench.count("spend", "logistics", "quantum") == before + 6_000_000
+    assert (bench.count("valid", "M5"), bench.count("bad", "M5")) == (1, 0)
+
+
+def test_who_pays_for_a_forgotten_run_that_declared_nothing_is_not_known(bench, catalog):
+    bench.jobs(event("completed"))
+    bench.beat(int(catalog.closed_retention_seconds + catalog.deadline_seconds) + 30)
+    bench.jobs(event("cost", amount_usd=2.0))
+    assert sum(value for key, value in bench.stage.counters.items() if key[0] == "spend") == 2_000_000
+    assert bench.charges == []
 
 
 def test_an_event_dated_far_ahead_of_its_record_is_dead_lettered(bench):

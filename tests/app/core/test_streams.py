@@ -8,7 +8,8 @@ from records import Log
 from streams import KEY, Bench, pack
 
 from app.conventions import SAMPLES
-from app.core.outcomes import Pack, Spending
+from app.core.evidence import instant
+from app.core.outcomes import Broken, Pack, Spending
 from app.core.streams import Moments, StreamStage, variance_ratio
 
 
@@ -59,6 +60,18 @@ def test_a_drop_in_fidelity_raises_an_alert_with_a_stable_id(catalog):
         assert bench.stage.counters["drift", "fidelity"] == len(bench.alerts) == 1
         ids.append([alert.alert_id for alert in bench.alerts])
     assert ids[0] == ids[1]
+
+
+def test_an_alert_begins_when_it_is_found_whatever_the_producers_clock_says(bench):
+    """It may be hours off; who is paged would be six hours late as the page comes."""
+    bench.now = Log.START + 6 * 3600 + 60 * 500
+    bench.beat(1)
+    broken = Broken(b"12345678", Log.START, "run-1", "consent_scope", "high", "governance", "no consent")
+    bench.apply(pack(0, steady(400) + steady(100, 2, mean=0.80), broken=[broken]))
+    drift, violation = sorted(bench.alerts, key=lambda alert: alert.name)
+    assert (drift.name, violation.name) == ("FidelityCollapse", "PolicyViolation")
+    assert drift.at == violation.at == violation.notes["since"] == instant(bench.now)
+    assert drift.notes["changed_at"] < drift.at, "when the device changed is said by the results' own time"
 
 
 def test_no_alert_while_nothing_changes(bench):
@@ -145,6 +158,8 @@ def test_an_hour_above_the_budget_is_not_good_and_a_late_correction_mends_it(ben
 def test_hours_that_can_change_no_more_are_folded(bench):
     for hour in range(200):
         at = Log.START + hour * 3600
+        bench.now = at
+        bench.beat(1)
         bench.apply(Pack("jobs", 0, hour, hour + 1, spending=[Spending(hour, at, "logistics", "quantum", 1)]))
     assert bench.stage.budget_hours() == {("logistics", "quantum"): (200, 200)}
     assert len(bench.stage.hours) <= 73
