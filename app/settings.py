@@ -82,9 +82,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pager_token_file: Path | None = None
     #: Every Alertmanager of the cluster, comma separated: all are told.
     alertmanagers: str = "http://127.0.0.1:9093"
-    #: So long without Prometheus' watchdog, and the pager pages that Prometheus is silent. Less than a lease (240 s),
-    #: so that a pager that is started again says it before what it said ends.
-    watchdog_seconds: Annotated[float, Meta(ge=1, le=200)] = 180.0
+    #: So long without Prometheus' watchdog, and the pager pages that Prometheus is silent. Of a lease (240 s) that was
+    #: last renewed 55 s ago 185 are left: a pager that is started again must say it before what it said ends.
+    watchdog_seconds: Annotated[float, Meta(ge=1, le=150)] = 150.0
     #: Where the pager finds what it puts beside an incident: Prometheus, and the workers, comma separated.
     prometheus_url: str = "http://127.0.0.1:9090"
     worker_urls: str = "http://127.0.0.1:6066"

@@ -119,8 +119,7 @@ def run(
         unique = f"gameday-{int(time.time())}"
         settings = load(
             {},
-            **(_SPARING if bootstrap is None else load(bootstrap=bootstrap).connection()),
-            bootstrap=broker,
+            **({"bootstrap": broker, **_SPARING} if bootstrap is None else load(bootstrap=broker).connection()),
             group=unique,
             topic_prefix=f"{unique}.",
             data_directory=directory,

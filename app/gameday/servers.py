@@ -21,6 +21,8 @@ DEPLOY: Final = DEFAULT_DIRECTORY.parent / "deploy"
 _READY_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 10.0
 _REMEDY: Final = {
+    "promtool": "install Debian's package `prometheus`, or put a release of Prometheus on the PATH",
+    "amtool": "install Debian's package `prometheus-alertmanager`, or put a release of Alertmanager on the PATH",
     "prometheus": "install Debian's package `prometheus`, or put a release of Prometheus on the PATH",
     "alertmanager": "install Debian's package `prometheus-alertmanager`, or put a release of Alertmanager on the PATH",
 }

@@ -5,8 +5,10 @@ from typing import Any, Final
 
 import yaml
 
+from app.errors import SettingError
+from app.paging.http import RUNBOOKS as BOOKS
 from app.rules import promtests
-from app.rules.files import Slos
+from app.rules.files import RUNBOOKS, Slos
 from app.rules.prometheus import rules
 
 _HEAD: Final = "# Made by `qethics rules build` of {source}; do not edit.\n"
@@ -35,14 +37,31 @@ def files(slos: Slos, source: str) -> dict[Path, str]:
     return found
 
 
-def write(content: dict[Path, str], directory: Path) -> list[str]:
+def write(content: dict[Path, str], directory: Path, *, remove: bool) -> list[str]:
     """Write the files, remove those that are no longer made, and return what changed.
+
+    Parameters
+    ----------
+    content
+        What `files` made.
+    directory
+        Where.
+    remove
+        Whether files of objectives that are no longer there may be removed.
 
     Raises
     ------
+    SettingError
+        If some would have to be, and may not.
     OSError
         If it cannot be written there.
     """
+    gone = sorted({path.name.split(".")[0] for path in _others(content, directory)})
+    if gone and not remove:
+        raise SettingError(
+            f"rules of {', '.join(gone)} would be removed from {directory}, as their objectives are not in the file",
+            "add --remove if that is meant, or write to another --directory",
+        )
     changed = stale(content, directory)
     for path, text in content.items():
         target = directory / path
@@ -61,6 +80,13 @@ def stale(content: dict[Path, str], directory: Path) -> list[str]:
         if not target.is_file() or target.read_text() != text:
             found.append(str(target))
     return found + [str(path) for path in _others(content, directory)]
+
+
+def without_runbook(slos: Slos) -> list[str]:
+    """Alerts of objectives that the pager, where they say that it serves their runbooks, has none of."""
+    if slos.runbooks != RUNBOOKS:
+        return []
+    return sorted(each.alert for each in slos.slos if not (BOOKS / f"{each.alert}.md").is_file())
 
 
 def _others(content: dict[Path, str], directory: Path) -> list[Path]:

@@ -26,6 +26,7 @@ def add_commands(commands: Any, command: Callable[..., argparse.ArgumentParser])
     rules = commands.add_parser("rules", help="objectives into Prometheus rules").add_subparsers(required=True)
     build = command(rules, "build", _build, "write recording and alerting rules of the objectives, and their tests")
     check = command(rules, "check", _check, "are the rules current, and what promtool and amtool say of them")
+    build.add_argument("--remove", action="store_true", help="rules of objectives that are no longer there")
     for each in (build, check):
         each.add_argument("--slos", type=Path, default=DEFAULT_DIRECTORY / "slos.yaml", help="slos.yaml or OpenSLO v1")
         each.add_argument("--directory", type=Path, default=_DEPLOY, help="of prometheus/ and alertmanager/")
@@ -37,17 +38,22 @@ def _build(options: argparse.Namespace) -> int:
 
     slos = files.load(options.slos)
     try:
-        changed = build.write(build.files(slos, options.slos.name), options.directory / "prometheus")
+        content = build.files(slos, options.slos.name)
+        changed = build.write(content, options.directory / "prometheus", remove=options.remove)
     except OSError as error:
         raise EnvironmentFault(
             f"{error.filename}: {error.strerror}", "name a directory that can be written to"
         ) from error
+    unwritten = build.without_runbook(slos)
     if options.json:
-        print(json.dumps({"slos": [each.name for each in slos.slos], "changed": changed}))
-    else:
-        print(f"{len(slos.slos)} objectives; {len(changed)} files changed")
-        for path in changed:
-            print(f"  {path}")
+        names = [each.name for each in slos.slos]
+        print(json.dumps({"slos": names, "changed": changed, "without_runbook": unwritten}))
+        return 0
+    print(f"{len(slos.slos)} objectives; {len(changed)} files changed")
+    for path in changed:
+        print(f"  {path}" + ("" if Path(path).exists() else " (removed)"))
+    for name in unwritten:
+        print(f"  there is no docs/runbooks/{name}.md: the alert's link to {slos.runbooks} leads nowhere")
     return 0
 
 

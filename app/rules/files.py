@@ -42,12 +42,13 @@ def load(path: Path, runbooks: str | None = None) -> Slos:
         If the file cannot be read, says something that cannot be measured, or an alert of it could never fire.
     """
     if _is_openslo(path):
-        return Slos(runbooks or _RUNBOOKS, tuple(slo(name, found) for name, found in _openslo(path).items()))
+        return Slos(runbooks or RUNBOOKS, tuple(slo(name, found) for name, found in _openslo(path).items()))
     found = documents.read(path, SloFile)
     return Slos(found.runbooks.rstrip("/"), tuple(slo(name, objective) for name, objective in found.slos.items()))
 
 
-_RUNBOOKS: Final = "http://127.0.0.1:6068/runbooks"
+#: The runbooks that the pager serves.
+RUNBOOKS: Final = "http://127.0.0.1:6068/runbooks"
 _API: Final = "openslo/v1"
 #: What an OpenSLO file may hold beside SLOs and SLIs; who is notified and how is Alertmanager's.
 _SET_ASIDE: Final = frozenset({"DataSource", "Service", "AlertPolicy", "AlertCondition", "AlertNotificationTarget"})

@@ -155,7 +155,11 @@ class StageCollector(Collector):
             "stages of partitions that have not taken in what was in the log before",
         )
         behind.add_metric([], len(units) - len(shown))
-        yield behind
+        promised = GaugeMetricFamily(
+            METRIC_PREFIX + "drift_promised_false_alerts", "false drift alerts a week that were accepted"
+        )
+        promised.add_metric([], self._catalog.promise.false_alerts_per_week)
+        yield from (behind, promised)
 
     def _counter(
         self,

@@ -10,6 +10,7 @@ from command import qethics
 from signing import built, key_pair
 
 from app.catalog import DEFAULT_DIRECTORY
+from app.gameday.servers import alertmanager, prometheus
 
 pytestmark = pytest.mark.once
 
@@ -33,6 +34,42 @@ def test_promtool_finds_nothing_in_the_metrics_of_any_process(bootstrap, tmp_pat
             assert (done.returncode, done.stdout + done.stderr) == (0, "")
     finally:
         cluster.end()
+
+
+@pytest.mark.broker
+def test_the_doctor_says_what_runs_of_a_deployment_and_what_to_do_about_what_does_not(bootstrap, tmp_path):
+    told = alertmanager(tmp_path, {})
+    rules = prometheus(tmp_path, {"127.0.0.1:9093": told.url.removeprefix("http://")})
+    cluster = Cluster(bootstrap, tmp_path, alertmanagers=told.url, prometheus_url=rules.url)
+
+    def findings(**environment):
+        done = qethics("doctor", "--json", **{**cluster.settings.environment(), **environment})
+        return {each["what"].split()[0]: each for each in json.loads(done.stdout)}, done.returncode
+
+    try:
+        found, code = findings()
+        missing = {what for what, each in found.items() if each["needed"] and not each["ok"]}
+        assert (missing, code) == ({"kafka", "worker", "pager", "alertmanager", "prometheus"}, 1)
+        assert "QETHICS_ALERTMANAGERS" in found["alertmanager"]["detail"]
+        asyncio.run(cluster.topics())
+        for server in (told, rules):
+            server.start()
+        worker, pager = cluster.start(), cluster.pager()
+        cluster.await_ready()
+        runs = {"QETHICS_WORKER_URLS": f"http://127.0.0.1:{worker.port}", "QETHICS_PAGER_PORT": str(pager.port)}
+
+        def well():
+            found, code = findings(**runs)
+            return (all(each["ok"] for each in found.values()), code) == (True, 0)
+
+        cluster.await_(well, 30, "Prometheus has found its Alertmanager")
+        detail = findings(**runs)[0]["prometheus"]["detail"]
+        assert detail.startswith("ready, ")
+        assert detail.endswith("tells 1 Alertmanagers")
+    finally:
+        cluster.end()
+        for server in (told, rules):
+            server.stop()
 
 
 def test_prometheus_and_alertmanager_take_every_file_and_every_rule_s_test_passes():

@@ -1,5 +1,6 @@
 """Objectives: the workbook's arithmetic, what is refused, OpenSLO, and the files that are made."""
 
+import json
 import re
 from pathlib import Path
 
@@ -229,13 +230,16 @@ def test_build_writes_what_is_made_and_removes_what_no_longer_is(tmp_path):
     one = {"objective": 0.999, "owner": "sre", "summary": "It fails.", **COUNTERS}
     slos.write_text(yaml.safe_dump({"runbooks": "http://127.0.0.1:6068/runbooks", "slos": {"one": one, "two": one}}))
     arguments = ("rules", "build", "--slos", str(slos), "--directory", str(tmp_path / "deploy"))
-    assert qethics(*arguments).returncode == 0
+    done = qethics(*arguments, "--json")
+    assert json.loads(done.stdout)["without_runbook"] == ["OneBudgetBurn", "TwoBudgetBurn"]
     made = tmp_path / "deploy" / "prometheus"
     assert {path.name for path in made.rglob("*.yaml")} == {
         "one.yaml", "one.fast.yaml", "one.slow.yaml", "two.yaml", "two.fast.yaml", "two.slow.yaml",
     }  # fmt: skip
     slos.write_text(yaml.safe_dump({"runbooks": "http://127.0.0.1:6068/runbooks", "slos": {"one": one}}))
-    assert qethics(*arguments).returncode == 0
+    one_line(qethics(*arguments), "rules of two would be removed", "--remove")
+    assert (made / "rules" / "slo" / "two.yaml").exists()
+    assert "two.yaml (removed)" in qethics(*arguments, "--remove").stdout
     assert {path.name for path in made.rglob("*.yaml")} == {"one.yaml", "one.fast.yaml", "one.slow.yaml"}
 
 
