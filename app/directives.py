@@ -35,6 +35,10 @@ class Directives:
         """Why they are not known yet; None once everything was read that was there at the start."""
         return None if self._follow.read.is_set() else "the directives are being read"
 
+    async def known(self) -> None:
+        """Wait until everything was read that was there at the start."""
+        await self._follow.read.wait()
+
     def active(self) -> list[Directive]:
         """Those that are in force now."""
         return active(self._known.values(), time.time())

@@ -1,13 +1,14 @@
 """What an incident is judged by later, put into one file as it begins: nobody has to think of it at three at night.
 
 A bundle is a tar file with one file a source and `manifest.json`, which has the SHA-256 of each and, of each that could
-not be had, why.
+not be had or not wholly, why.
 """
 
 import asyncio
 import io
 import json
 import logging
+import re
 import tarfile
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -22,7 +23,7 @@ import msgspec
 from app.conventions import DECISIONS, EVIDENCE, JOBS, RESULTS, VIOLATIONS
 from app.core.evidence import instant
 from app.core.incidents import Incident
-from app.paging.records import Affected, Records, about_runs, affected
+from app.paging.records import Affected, about_runs, affected
 from app.settings import Settings
 
 log = logging.getLogger("qethics.pager")
@@ -36,14 +37,23 @@ _ABOUT_RUNS: Final = (JOBS, RESULTS, VIOLATIONS, DECISIONS, EVIDENCE)
 _SOME: Final = 10
 _RUNS_BEFORE_SECONDS: Final = 120.0
 _READ_SECONDS: Final = 30.0
+_CUT_SHORT: Final = f"not everything was read within {_READ_SECONDS:.0f} s"
 _MOST_BYTES: Final = 64 * 2**20
 #: Of gzip: the first gets most of what there is to be had of JSON, in a fraction of the time.
 _LEVEL: Final = 1
+_EMPTY: Final = re.compile(rb'"result":\s*\[\]')
 _METRICS: Final = '{__name__=~"qethics_.*|qethics:.*"}'
 
 
+class Partly(NamedTuple):
+    """What a source had, and what it lacks of what was asked for; nothing if that is empty."""
+
+    content: Any
+    lacks: str
+
+
 class Captured(NamedTuple):
-    """A bundle that was written, its digest, and the sources that it lacks."""
+    """A bundle that was written, its digest, and the sources that it lacks, wholly or in part, with the reason."""
 
     path: Path
     digest: str
@@ -58,7 +68,7 @@ class Capture:
     directory
         Where they are written.
     sources
-        File name -> what gives its content for an incident; raises if it cannot.
+        File name -> what gives its content for an incident, or a part of it (`Partly`); raises if it cannot.
     """
 
     def __init__(self, directory: Path, sources: Mapping[str, Callable[[Incident], Awaitable[Any]]]) -> None:
@@ -76,12 +86,16 @@ class Capture:
         found = await asyncio.gather(*(source(incident) for source in self._sources.values()), return_exceptions=True)
         files: dict[str, bytes] = {"incident.json": msgspec.json.format(msgspec.json.encode(incident))}
         missing: dict[str, str] = {}
-        for name, content in zip(self._sources, found, strict=True):
-            if isinstance(content, BaseException):
-                missing[name] = f"{type(content).__name__}: {content}"
-                log.warning("incident %s: no %s: %s", incident.incident_id, name, missing[name])
+        for name, had in zip(self._sources, found, strict=True):
+            if isinstance(had, BaseException):
+                missing[name] = f"{type(had).__name__}: {had}"
             else:
+                content, lacks = had if isinstance(had, Partly) else Partly(had, "")
                 files[name] = content if isinstance(content, bytes) else msgspec.json.encode(content)
+                if lacks:
+                    missing[name] = lacks
+            if name in missing:
+                log.warning("incident %s: %s: %s", incident.incident_id, name, missing[name])
         about = {"incident_id": incident.incident_id, "captured_at": instant(time.time()), "missing": missing}
         path = self._directory / f"{incident.incident_id}.tar.gz"
         digest = await asyncio.to_thread(_written, path, files, about)  # the pages that go out wait for no archive
@@ -91,28 +105,37 @@ class Capture:
 def page_of(session: aiohttp.ClientSession, urls: list[str], path: str) -> Callable[[Incident], Awaitable[Any]]:
     """A source: a page of every worker, as {address: content}, or why it could not be had: one may be what is wrong."""
 
-    async def page(url: str) -> str:
+    async def page(url: str) -> tuple[str, str | None]:
+        """A page, or why it could not be had."""
         try:
             async with session.get(url + path, timeout=_TIMEOUT) as answer:
-                return (await _whole(answer)).decode()
+                return (await _whole(answer)).decode(), None
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            return f"not to be had: {type(error).__name__}: {error}"
+            why = f"not to be had: {type(error).__name__}: {error}"
+            return why, f"{url} {why}"
 
-    async def read(incident: Incident) -> dict[str, str]:
-        return dict(zip(urls, await asyncio.gather(*map(page, urls)), strict=True))
+    async def read(incident: Incident) -> Partly:
+        found = await asyncio.gather(*map(page, urls))
+        pages = {url: text for url, (text, _) in zip(urls, found, strict=True)}
+        return _with_lacks(pages, [why for _, why in found if why is not None])
 
     return read
+
+
+def _with_lacks(content: Any, lacks: list[str]) -> Partly:
+    return Partly(content, "; ".join(lacks))
 
 
 def metrics_around(session: aiohttp.ClientSession, prometheus: str) -> Callable[[Incident], Awaitable[Any]]:
     """A source: every figure of ours around the beginning of an incident, as Prometheus has it."""
 
-    async def read(incident: Incident) -> bytes:
+    async def read(incident: Incident) -> Partly:
         start = (incident.started_at or time.time()) - BEFORE_SECONDS
         query = {"query": _METRICS, "start": f"{start:.3f}", "end": f"{time.time():.3f}", "step": _STEP}
         url = f"{prometheus}/api/v1/query_range"
         async with session.post(url, data=query, timeout=_TIMEOUT) as answer:
-            return await _whole(answer)
+            found = await _whole(answer)
+        return _with_lacks(found, ["Prometheus has no figure of ours"] if _EMPTY.search(found) else [])
 
     return read
 
@@ -131,9 +154,9 @@ async def _whole(answer: aiohttp.ClientResponse) -> bytes:
 def affected_runs(settings: Settings) -> Callable[[Incident], Awaitable[Any]]:
     """A source: every run that something was wrong with, from shortly before an incident began."""
 
-    async def read(incident: Incident) -> Affected:
-        since, until = _span(incident)
-        return await affected(settings, since=since, until=until, seconds=_READ_SECONDS)
+    async def read(incident: Incident) -> Partly:
+        found = await affected(settings, **_span(incident))
+        return _with_lacks(found, [] if found.is_whole else [_CUT_SHORT])
 
     return read
 
@@ -144,12 +167,15 @@ def runs(settings: Settings) -> Callable[[Incident], Awaitable[Any]]:
     What Prometheus fires is about shares and names no run.
     """
 
-    async def read(incident: Incident) -> dict[str, Records]:
-        since, until = _span(incident)
+    async def read(incident: Incident) -> Partly:
+        span = _span(incident)
         wanted = [name.strip() for name in incident.annotations.get("runs", "").split(",") if name.strip()]
         if not wanted:
-            wanted = some_of(await affected(settings, since=since, until=until, seconds=_READ_SECONDS))
-        return await about_runs(settings, _ABOUT_RUNS, wanted, since=since, until=until, seconds=_READ_SECONDS)
+            wanted = some_of(await affected(settings, **span))
+        found = await about_runs(settings, _ABOUT_RUNS, wanted, **span)
+        lacks = [] if all(one.is_whole for one in found.values()) else [_CUT_SHORT]
+        nothing = [name for name, one in found.items() if not one.records]
+        return _with_lacks(found, lacks + ([f"nothing was found of {', '.join(nothing)}"] if nothing else []))
 
     return read
 
@@ -160,9 +186,11 @@ def some_of(found: Affected) -> list[str]:
     return list(islice(dict.fromkeys(in_turn), _SOME))
 
 
-def _span(incident: Incident) -> tuple[float, float]:
+def _span(incident: Incident) -> dict[str, float]:
+    """Since when records are looked at, until when, and how long that may take."""
     now = time.time()
-    return (incident.started_at or now) - _RUNS_BEFORE_SECONDS, now
+    since = (incident.started_at or now) - _RUNS_BEFORE_SECONDS
+    return {"since": since, "until": now, "seconds": _READ_SECONDS}
 
 
 def _tar(files: Mapping[str, bytes]) -> bytes:

@@ -118,8 +118,13 @@ class _Pager:
     def _desk(self, session: aiohttp.ClientSession, producer: AIOKafkaProducer, directives: Directives) -> Desk:
         settings = self._settings
 
-        async def active(incident: Any) -> Any:
-            return directives.active()
+        async def active(incident: Any) -> capture.Partly:
+            try:
+                async with asyncio.timeout(_PAGE_SECONDS):
+                    await directives.known()
+            except TimeoutError:
+                return capture.Partly(directives.active(), directives.not_ready() or "")
+            return capture.Partly(directives.active(), "")
 
         async def firing(incident: Any) -> Any:
             return list(self._book.firing())

@@ -147,9 +147,10 @@ def test_an_incident_that_names_no_run_is_told_by_some_of_each_kind(cluster):
     put_affected(cluster)
     put(cluster, (JOBS, "run-3", b"one"), *[(EVIDENCE, f"more-{n}", evidence("", last="failed")) for n in range(20)])
     read = capture.runs(cluster.settings)
-    found = asyncio.run(read(Incident(incident_id="one", started_at=time.time())))
-    assert len(found) == 10
+    found, lacks = asyncio.run(read(Incident(incident_id="one", started_at=time.time())))
+    assert (len(found), lacks) == (10, "")
     assert {"run-1", "run-2", "run-3", "run-4", "run-5", "run-6"} <= set(found)
     assert "one" in {each["value"] for each in found["run-3"].records}
     named = Incident(incident_id="one", started_at=time.time(), annotations={"runs": "run-2, run-9"})
-    assert set(asyncio.run(read(named))) == {"run-2", "run-9"}
+    found, lacks = asyncio.run(read(named))
+    assert (set(found), lacks) == ({"run-2", "run-9"}, "nothing was found of run-9")

@@ -100,6 +100,32 @@ def test_a_thousand_runs_that_go_where_they_may_not_are_one_notification(setting
     assert {receiver for receiver, _ in groups} == {"page"}
 
 
+def test_a_device_is_one_notification_whatever_runs_on_it_and_what_is_a_workloads_alone_is_its_own(setting):
+    setting.start()
+    workloads = ("route-planning", "credit-scoring", "bidding")
+    of_device = {"backend": "ibm_fez", "signal": "fidelity"}
+    of_decisions = {"backend": "any", "signal": "decision"}
+    setting.say(
+        *[made("FidelityCollapse", labels={"workload": workload, **of_device}) for workload in workloads],
+        *[made("DecisionDrift", labels={"workload": workload, **of_decisions}) for workload in workloads],
+        *[made("ReplayDivergence", labels={"workload": workload}) for workload in workloads],
+    )
+
+    def told(name):
+        """Notification -> the workloads it names."""
+        alerts = [(each["groupKey"], alert) for each in setting.told(name) for alert in each["alerts"]]
+        found = {key: set() for key, _ in alerts}
+        for key, alert in alerts:
+            if alert["labels"]["alertname"] == name:
+                found[key].add(alert["labels"]["workload"])
+        return sorted(map(sorted, found.values()))
+
+    one_each = sorted([workload] for workload in workloads)
+    setting.cluster.await_(lambda: told("FidelityCollapse") == [sorted(workloads)], 20, "the device once")
+    setting.cluster.await_(lambda: told("DecisionDrift") == one_each, 20, "each workload's decisions")
+    setting.cluster.await_(lambda: told("ReplayDivergence") == one_each, 20, "each workload's replays")
+
+
 def test_an_alert_survives_kill_9_fires_on_and_resolves_once(setting):
     setting.start()
     await_ = setting.cluster.await_
@@ -325,7 +351,9 @@ def check_bundle(path, worker):
     with tarfile.open(path) as archive:
         files = {name: archive.extractfile(name).read() for name in archive.getnames()}
     manifest = json.loads(files["manifest.json"])
-    assert set(manifest["missing"]) == {"metrics.json"}, "no Prometheus runs here, and that is said"
+    lacks = manifest["missing"]
+    assert set(lacks) == {"metrics.json", "runs.json"}, "no Prometheus runs here, and that is said"
+    assert lacks["runs.json"] == "nothing was found of run-2"
     runs = json.loads(files["runs.json"])
     topics = Counter(each["topic"].rpartition(".")[2] for each in runs["run-1"]["records"])
     assert (topics["jobs"], topics["results"]) == (7, 1)

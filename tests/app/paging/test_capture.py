@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestServer
 from app.broker import free_port
 from app.core.incidents import Incident
 from app.paging import capture
+from app.paging.records import Affected
 
 #: Larger than what arrives at once, and sent in pieces.
 PAGE = [json.dumps({str(piece): "x" * 50_000}).encode() for piece in range(20)]
@@ -76,7 +77,27 @@ def test_a_worker_that_is_gone_costs_the_evidence_of_no_other(tmp_path):
     pages = json.loads(files["workers.json"])
     assert pages[address] == b"".join(PAGE).decode()
     assert pages[gone].startswith("not to be had: Client")
-    assert not missing
+    assert missing["workers.json"].startswith(f"{gone} not to be had: Client"), "and that it is not all is said"
+
+
+def test_a_prometheus_that_has_nothing_of_ours_is_no_evidence(tmp_path):
+    async def nothing(request):
+        return web.json_response({"status": "success", "data": {"resultType": "matrix", "result": []}})
+
+    async def made():
+        app = web.Application()
+        app.add_routes([web.post("/api/v1/query_range", nothing)])
+        async with TestServer(app) as server, aiohttp.ClientSession() as session:
+            read = capture.metrics_around(session, str(server.make_url("")).rstrip("/"))
+            return await read(Incident(incident_id="one"))
+
+    assert asyncio.run(made()).lacks == "Prometheus has no figure of ours"
+
+
+def test_runs_to_look_at_are_of_each_kind_in_turn():
+    found = Affected("", "", {"a": ["1", "2", "3"], "b": ["2"], "c": [str(number) for number in range(10, 30)]})
+    assert capture.some_of(found) == ["1", "2", "10", "11", "3", "12", "13", "14", "15", "16"]
+    assert capture.some_of(Affected("", "")) == []
 
 
 @pytest.mark.parametrize("most", [sum(map(len, PAGE)) - 1, 10])
