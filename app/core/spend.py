@@ -38,6 +38,8 @@ _CHANCE: Final = 2.9e-7
 _ORDER_SECONDS: Final = 3_600.0
 #: What a bill may be of beside what was billed as it happened: its minutes need an hour before them as well.
 _LATE_BINS: Final = int(HOUR_SECONDS) // BIN_SECONDS
+#: Charges of the same instant that are a bill, however many come as they are made.
+_BILL: Final = 10
 #: The billing lag shown is a mean with this weight on the newest charge.
 _LAG_WEIGHT: Final = 0.002
 
@@ -94,9 +96,9 @@ class Center(Struct, array_like=True):
     charged: set[int] = field(default_factory=set)
     #: The bin that it was in when its earlier minutes were last judged.
     judged: int = 0
-    #: The last instant and its last charge, the instant before, and those of the last bill and of the one before.
+    #: The instant of the last charge, the first charges of it, the instant before, and those of the last two bills.
     instant: float = 0.0
-    microdollars: int = 0
+    same: list[int] = field(default_factory=list)
     instant_before: float = 0.0
     bill: float = 0.0
     bill_before: float = 0.0
@@ -143,24 +145,25 @@ class Burn(Struct, array_like=True):
 
     def _put(self, one: Center, at: float, microdollars: int, kept: int, window: int) -> None:
         """Put a charge into its bin; if it is of a bill, into those since the bill before."""
-        place, first = int(at // BIN_SECONDS), one.microdollars
-        is_bill, one.microdollars = at == one.instant, microdollars
-        if not is_bill:
-            one.instant, one.instant_before = at, one.instant
-        if not is_bill or at < one.bill:
-            _add(one, place, microdollars, 1, window)
+        place = int(at // BIN_SECONDS)
+        if at != one.instant:
+            one.instant, one.instant_before, one.same = at, one.instant, []
+        if at == one.bill:
+            _add(one, place, microdollars, _parts(one, kept), window)
             return
-        is_second = at > one.bill
-        if is_second:
-            # A charge alone with its instant is a bill as well, unless it is one of many that come as they are made.
-            alone = one.instant_before if at - one.instant_before > window * BIN_SECONDS else 0.0
-            one.bill, one.bill_before = at, max(one.bill, alone)
-        since = _bins(one.bill - one.bill_before)
-        parts = since if 1 < since <= kept else 1
-        _add(one, place, microdollars, parts, window)
-        if is_second and parts > 1 and place >= one.first:  # the first of a bill could not yet be told from a charge
-            one.bins[place].take_back(first)
-            _add(one, place, first, parts, window)
+        _add(one, place, microdollars, 1, window)
+        one.same.append(microdollars)
+        # Of charges that come as they are made some share an instant by chance.
+        is_sparse = at - one.instant_before > window * BIN_SECONDS
+        if at < one.bill or len(one.same) < (2 if is_sparse else _BILL):
+            return
+        # A charge alone with its instant is a bill as well, where they are sparse.
+        one.bill, one.bill_before = at, max(one.bill, one.instant_before if is_sparse else 0.0)
+        parts = _parts(one, kept)
+        if parts > 1 and place >= one.first:
+            for each in one.same:
+                one.bins[place].take_back(each)
+                _add(one, place, each, parts, window)
 
     def tick(
         self, now: float, watched: float, alerting: Alerting, budgets: Mapping[str, float]
@@ -177,17 +180,18 @@ class Burn(Struct, array_like=True):
                 # Of what was before it, nothing is left to compare with.
                 yield self._accepted(center, one, now)
         for center, condition in list(self.conditions.standing.items()):
-            quiet_seconds = alerting.quiet_seconds + self._unbilled_seconds(center)
+            quiet_seconds = alerting.quiet_seconds + self._unbilled_seconds(center, alerting.spend)
             if watched - condition.heard_at >= quiet_seconds:
                 text = f"nothing more was heard of it for {quiet_seconds / 60:.3g} minutes"
                 yield self.conditions.end(center, now, text), Lifted(FREEZE_OFFLOAD, center)
 
-    def _unbilled_seconds(self, center: str) -> float:
+    def _unbilled_seconds(self, center: str, spend: SpendWatch) -> float:
         """How much longer than others to wait for news: while the last minute billed paged, the next bill will tell."""
         one = self.centers.get(center)
         if one is None or one.newest not in one.bins or not one.bins[one.newest].hot:
             return 0.0
-        return max(3 * one.lag_seconds, 2 * (one.bill - one.bill_before) if one.bill_before else 0.0)
+        period = _parts(one, _bins(spend.window_seconds + spend.baseline_seconds)) * BIN_SECONDS
+        return max(3 * one.lag_seconds, 2 * period)
 
     def _judged(
         self, center: str, one: Center, now: float, spend: SpendWatch, budget_usd: float
@@ -314,6 +318,11 @@ def budget_ends_at(spent_usd: float, budget_usd: float, usd_per_hour: float, now
     if spent_usd >= budget_usd:
         return now
     return now + (budget_usd - spent_usd) / usd_per_hour * HOUR_SECONDS if usd_per_hour > 0 else None
+
+
+def _parts(one: Center, kept: int) -> int:
+    """Over how many bins the last bill is spread: those since the one before, of an hour at most."""
+    return max(1, min(_bins(one.bill - one.bill_before), kept))
 
 
 def _add(one: Center, place: int, microdollars: int, parts: int, window: int) -> None:

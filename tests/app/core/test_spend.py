@@ -234,6 +234,24 @@ def test_items_dated_by_the_end_of_their_period_are_of_all_of_it(bench, period):
     assert bench.said[0][2] == "firing"
 
 
+def test_bills_beside_what_is_charged_as_it_happens_are_of_their_period(bench):
+    for _ in range(4):
+        bench.spend(900, 0.3, usd=0.03)
+        bench.charge(*[(0.15, 0.0)] * 60)
+        bench.beat()
+    assert not bench.said
+    rate = bench.stage.burn.rate(CENTER, bench.stage._catalog.alerting.spend, 0.0)
+    assert rate.baseline_usd_per_hour == pytest.approx(0.3 * 0.03 * 3_600 + 36, rel=0.2)
+
+
+def test_charges_that_share_a_second_by_chance_are_no_bill(bench):
+    for second in range(1_800):
+        if bench.rng.random() < 0.3:
+            bench.charge(*[(0.05, 0.0)] * (2 if second % 97 == 0 else 1))
+        bench.beat()
+    assert bench.stage.burn.centers[CENTER].bill == 0.0
+
+
 @pytest.mark.parametrize(("period", "count"), [(300, 6), (900, 3), (3_600, 1)])
 def test_a_peak_that_lasts_over_several_bills_is_one_page_that_stands_until_a_bill_is_usual(bench, period, count):
     bills(bench, 6, period, period / 100)
