@@ -18,7 +18,6 @@ from app.settings import Settings, load
 from simulators.scenarios import SCENARIOS
 from simulators.traffic import Traffic
 
-_READY_SECONDS: Final = 60.0
 _DRAIN_SECONDS: Final = 60.0
 #: How long runs that lack nothing take to close, with the clock's own resolution.
 _SETTLE_SECONDS: Final = 12.0
@@ -63,19 +62,9 @@ def run(*, seconds: float, rate: float, scenario: str, seed: int, source: Path |
         )
         say(f"embedded broker at {bootstrap}, status page at http://127.0.0.1:{settings.web_port}/")
         with _worker(settings, Path(directory) / "worker.log") as worker:
-            _await_ready(worker)
+            worker.await_ready()
             say("worker ready")
             return asyncio.run(_play(worker, settings, seconds, rate, scenario, seed, source, say))
-
-
-def _await_ready(worker: ServiceProcess) -> None:
-    deadline = time.monotonic() + _READY_SECONDS
-    while time.monotonic() < deadline:
-        worker.check()
-        if worker.get("/readyz") is not None:
-            return
-        time.sleep(0.1)
-    raise EnvironmentFault(f"the worker was not ready within {_READY_SECONDS:.0f} s", "try again on a quieter machine")
 
 
 async def _play(

@@ -5,13 +5,18 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from app.errors import EnvironmentFault
 from app.settings import PREFIX, Settings
+
+#: What a process of ours may take to become ready on a busy machine.
+READY_SECONDS: Final = 60.0
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -82,6 +87,32 @@ class ServiceProcess:
             raise EnvironmentFault(
                 f"the {self._command} ended with code {self.process.returncode}: {' / '.join(tail)}", f"see {self._log}"
             )
+
+    def await_ready(self) -> None:
+        """Wait until it is ready; raises as `await_` does."""
+        self.await_(lambda: self.get("/readyz") is not None, f"the {self._command} was not ready")
+
+    def await_(self, condition: Callable[[], bool], otherwise: str) -> None:
+        """Wait for something that it is to bring about.
+
+        Parameters
+        ----------
+        condition
+            Whether it is so.
+        otherwise
+            What is said if it does not become so.
+
+        Raises
+        ------
+        EnvironmentFault
+            If it has ended, or the time is over.
+        """
+        deadline = time.monotonic() + READY_SECONDS
+        while not condition():
+            self.check()
+            if time.monotonic() > deadline:
+                raise EnvironmentFault(f"{otherwise} within {READY_SECONDS:.0f} s", "try again on a quieter machine")
+            time.sleep(0.1)
 
     def stop(self) -> None:
         """Tell it to stop, and wait."""

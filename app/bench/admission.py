@@ -21,14 +21,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from app.broker import embedded_broker, free_port
-from app.errors import EnvironmentFault
 from app.policy import bundle
 from app.policy.pack import load_pack, load_tests
-from app.process import ServiceProcess, environment
+from app.process import READY_SECONDS, ServiceProcess, environment
 from app.settings import Settings, load
 
 GOAL_P99_SECONDS: Final = 0.05
-_READY_SECONDS: Final = 60.0
 
 _RUN: Final = {
     "workload": "route-planning",
@@ -71,7 +69,7 @@ def run(*, seconds: float, rate: float, events_per_second: float, say: Callable[
         settings = _settings(bootstrap, Path(name))
         with _service(settings, "worker") as worker, _service(settings, "admission"):
             say(f"the gate at {rate:g} requests/s, the stream at {events_per_second:g} events/s")
-            with _load(settings, worker, events_per_second, seconds + _READY_SECONDS) as load_generator:
+            with _load(settings, worker, events_per_second, seconds + READY_SECONDS) as load_generator:
                 before = worker.status()["events_applied"]
                 took, answers = asyncio.run(_asked(settings, seconds, rate))
                 applied = worker.status()["events_applied"] - before
@@ -110,19 +108,10 @@ def _settings(bootstrap: str, directory: Path) -> Settings:
 def _service(settings: Settings, command: str) -> Iterator[ServiceProcess]:
     service = ServiceProcess(settings, settings.data_directory / f"{command}.log", command)
     try:
-        _await(service, lambda: service.get("/readyz") is not None, f"the {command} was not ready")
+        service.await_ready()
         yield service
     finally:
         service.stop()
-
-
-def _await(service: ServiceProcess, condition: Callable[[], bool], otherwise: str) -> None:
-    deadline = time.monotonic() + _READY_SECONDS
-    while not condition():
-        service.check()
-        if time.monotonic() > deadline:
-            raise EnvironmentFault(f"{otherwise} within {_READY_SECONDS:.0f} s", "try again")
-        time.sleep(0.1)
 
 
 @contextmanager
@@ -137,7 +126,7 @@ def _load(
         stderr=subprocess.DEVNULL,
     )
     try:
-        _await(worker, lambda: worker.status()["events_applied"] >= rate, "the stream did not flow")
+        worker.await_(lambda: worker.status().get("events_applied", 0) >= rate, "the stream did not flow")
         yield process
     finally:
         process.terminate()

@@ -15,15 +15,13 @@ from app.core.identity import outcome_id
 from app.core.outcomes import Alert, Directive, Lifted
 
 HOUR_SECONDS: Final = 3600.0
-#: Hours that a correction is taken for.
-HOURS_KEPT: Final = 72
 
 
 class Spent(Struct, array_like=True):
     """The cost centers of one partition whose budget is spent, with the hour it is of (since the epoch)."""
 
     hours: dict[str, int] = field(default_factory=dict)
-    #: Hours that were exceeded and said to be.
+    #: Hours that were exceeded and said to be; those that can change no more count as within it, and go.
     said: dict[str, list[int]] = field(default_factory=dict)
     #: Cost center -> the hour that was over when it was found to be exceeded, and until when that is said.
     late: dict[str, tuple[int, float]] = field(default_factory=dict)
@@ -45,7 +43,7 @@ class Spent(Struct, array_like=True):
         begin, end = hour * HOUR_SECONDS, (hour + 1) * HOUR_SECONDS
         if spent_usd <= budget_usd or at < begin or hour in self.said.get(center, ()):
             return None
-        self.said[center] = sorted([*self.said.get(center, ()), hour])[-HOURS_KEPT:]
+        self.said.setdefault(center, []).append(hour)
         figures = {"spent_usd": spent_usd, "budget_usd": budget_usd}
         if at >= end:
             self.late[center] = hour, at + quiet_seconds

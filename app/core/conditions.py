@@ -5,7 +5,7 @@ runs, and resolved when nothing was heard of it for the quiet time. A burst is s
 that the alert that stands has its whole count.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from msgspec import Struct, field
@@ -107,11 +107,17 @@ class Conditions(Struct, array_like=True):
             if one.count != one.said_count and watched - one.said_at >= AGAIN_SECONDS:
                 yield cause, self._said(one, outcome_id("alert", one.alert_id, f"{at:.3f}"), at, watched)
 
-    def quiet(self, watched: float, at: float, quiet_seconds: float) -> Iterator[tuple[str, Alert]]:
-        """End the conditions that nothing was heard of for `quiet_seconds`: each cause with its last alert."""
-        for cause in [name for name, one in self.standing.items() if watched - one.heard_at >= quiet_seconds]:
-            text = f"nothing more was heard of it for {quiet_seconds / 60:g} minutes"
-            yield cause, self.end(cause, at, text)
+    def quiet(
+        self, watched: float, at: float, quiet_seconds: float, later: Callable[[str], float] = lambda cause: 0.0
+    ) -> Iterator[tuple[str, Alert]]:
+        """End the conditions that nothing was heard of for `quiet_seconds`: each cause with its last alert.
+
+        Of a cause that is heard of late by its nature, it may be `later` seconds more.
+        """
+        for cause, one in list(self.standing.items()):
+            seconds = quiet_seconds + later(cause)
+            if watched - one.heard_at >= seconds:
+                yield cause, self.end(cause, at, f"nothing more was heard of it for {seconds / 60:.4g} minutes")
 
     def end(self, cause: str, at: float, text: str) -> Alert:
         """End one condition, and say why."""

@@ -18,6 +18,7 @@ a bill says no more than the bill: it counts with all the charges and all the ti
 """
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from math import ceil
 from typing import Final, NamedTuple
 
@@ -179,13 +180,11 @@ class Burn(Struct, array_like=True):
             elif base is None and center in self.conditions.standing:
                 # Of what was before it, nothing is left to compare with.
                 yield self._accepted(center, one, now)
-        for center, condition in list(self.conditions.standing.items()):
-            quiet_seconds = alerting.quiet_seconds + self._unbilled_seconds(center, alerting.spend)
-            if watched - condition.heard_at >= quiet_seconds:
-                text = f"nothing more was heard of it for {quiet_seconds / 60:.3g} minutes"
-                yield self.conditions.end(center, now, text), Lifted(FREEZE_OFFLOAD, center)
+        later = partial(self._unbilled_seconds, alerting.spend)
+        for center, alert in self.conditions.quiet(watched, now, alerting.quiet_seconds, later):
+            yield alert, Lifted(FREEZE_OFFLOAD, center)
 
-    def _unbilled_seconds(self, center: str, spend: SpendWatch) -> float:
+    def _unbilled_seconds(self, spend: SpendWatch, center: str) -> float:
         """How much longer than others to wait for news: while the last minute billed paged, the next bill will tell."""
         one = self.centers.get(center)
         if one is None or one.newest not in one.bins or not one.bins[one.newest].hot:

@@ -6,6 +6,7 @@ source was cut into batches. As in the run stage, time comes from heartbeats in 
 """
 
 from bisect import bisect_left
+from collections.abc import Iterable
 from math import sqrt
 from typing import Final, TypeVar
 
@@ -28,7 +29,7 @@ from app.conventions import (
     VIOLATION_ALERT,
 )
 from app.core.bitstrings import Bitstrings
-from app.core.budget import HOUR_SECONDS, HOURS_KEPT, Spent
+from app.core.budget import HOUR_SECONDS, Spent
 from app.core.canary import SIGNALS as COMPARED
 from app.core.canary import Canary, Release, compared, rollback, verdict
 from app.core.catalog import OTHER, RUNTIMES, UNKNOWN, Catalog
@@ -53,6 +54,7 @@ from app.core.unauthorized import disabling, lifted, say
 VERSION: Final = 9
 #: The signals an observation carries, by the name of its field.
 SIGNALS: Final = tuple(DRIFT_ALERTS)
+_HOURS_KEPT: Final = 72
 _RUNTIMES: Final = (*RUNTIMES, UNKNOWN)
 #: Producers whose sequence numbers are watched, at most; events of further ones are counted as unwatched.
 _PRODUCERS: Final = 10_000
@@ -619,7 +621,7 @@ class StreamStage:
 
     def _spend(self, spending: Spending) -> None:
         key = spending.cost_center, spending.runtime, int(spending.at // HOUR_SECONDS)
-        if key[2] <= self._newest_hour - HOURS_KEPT:
+        if key[2] <= self._newest_hour - _HOURS_KEPT:
             self.counters["late_spend",] += 1
             return
         self.hours.setdefault(key, Hour()).microdollars += spending.microdollars
@@ -663,12 +665,17 @@ class StreamStage:
 
     def _settle_hours(self) -> None:
         """Fold hours older than any correction is taken for into two integers a cost center and runtime."""
-        old = [key for key in self.hours if key[2] <= self._newest_hour - HOURS_KEPT]
-        _add_hours(
-            self.settled, [(key, self._is_within(key[0], key[2])) for key in old if key[0] in self._catalog.budgets]
-        )
+        old = [key for key in self.hours if key[2] <= self._newest_hour - _HOURS_KEPT]
+        self._add_hours(self.settled, old)
         for key in old:
             del self.hours[key]
+
+    def _add_hours(self, totals: dict[tuple[str, str], tuple[int, int]], keys: Iterable[tuple[str, str, int]]) -> None:
+        """Add hours of cost centers that have a budget to (hours, hours within it)."""
+        for center, runtime, hour in keys:
+            if center in self._catalog.budgets:
+                hours, good = totals.get((center, runtime), (0, 0))
+                totals[center, runtime] = hours + 1, good + self._is_within(center, hour)
 
     def budget_hours(self) -> dict[tuple[str, str], tuple[int, int]]:
         """(cost center, runtime) -> (hours with spending, hours within the budget): indicator M9.
@@ -677,8 +684,7 @@ class StreamStage:
         nothing is promised. Computed, not counted: a late or corrected cost event may change the verdict on an hour.
         """
         totals = dict(self.settled)
-        known = [key for key in self.hours if key[0] in self._catalog.budgets]
-        _add_hours(totals, [(key, self._is_within(key[0], key[2])) for key in known])
+        self._add_hours(totals, self.hours)
         return totals
 
     @property
@@ -806,12 +812,6 @@ class StreamStage:
         self.sums = state.sums
         self._ended = self.drift.restore(state.drift)
         self._compared = {key for key, stream in self.streams.items() if stream.canaries}
-
-
-def _add_hours(totals: dict[tuple[str, str], tuple[int, int]], found: list[tuple[tuple[str, str, int], bool]]) -> None:
-    for (center, runtime, _), within in found:
-        hours, good = totals.get((center, runtime), (0, 0))
-        totals[center, runtime] = hours + 1, good + within
 
 
 P = TypeVar("P", Observation, Spending, Unauthorized, Counted)

@@ -22,7 +22,6 @@ from app.broker import embedded_broker, free_port
 from app.catalog import DEFAULT_DIRECTORY
 from app.conventions import DIRECTIVES, REPLAY_REQUESTS
 from app.core.outcomes import Directive, ReplayRequest
-from app.errors import EnvironmentFault
 from app.follow import Follow
 from app.gameday import panels
 from app.gameday.history import backfill
@@ -36,7 +35,6 @@ from simulators.traffic import Message, Traffic
 
 Say = Callable[[str], None]
 
-_READY_SECONDS: Final = 60.0
 #: What detectors and burn rates learn from before anything is played.
 WARM_UP_SECONDS: Final = 150.0
 #: The order of a whole day. A device that was bad makes replays diverge for some minutes after, so F2 comes last.
@@ -136,7 +134,7 @@ def run(
         for process in processes:
             stack.callback(process.stop)
         for process in processes:
-            _await_ready(process)
+            process.await_ready()
         say("broker, worker, pager, Prometheus and Alertmanager run")
         watcher = Watcher(told.url, watcher_port)
         day = _Day(
@@ -149,16 +147,6 @@ def run(
         )
         failures = [FAILURES[name] for name in names]
         return asyncio.run(day.run(failures, steady_seconds, spacing_seconds, recovery_seconds))
-
-
-def _await_ready(process: ServiceProcess) -> None:
-    deadline = time.monotonic() + _READY_SECONDS
-    while time.monotonic() < deadline:
-        process.check()
-        if process.get("/readyz") is not None:
-            return
-        time.sleep(0.1)
-    raise EnvironmentFault(f"not ready within {_READY_SECONDS:.0f} s", "try again on a quieter machine")
 
 
 class _Day:

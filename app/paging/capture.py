@@ -37,12 +37,17 @@ _ABOUT_RUNS: Final = (JOBS, RESULTS, VIOLATIONS, DECISIONS, EVIDENCE)
 _SOME: Final = 10
 _RUNS_BEFORE_SECONDS: Final = 120.0
 _READ_SECONDS: Final = 30.0
+_CLOCKS_APART_SECONDS: Final = 60.0
 _CUT_SHORT: Final = f"not everything was read within {_READ_SECONDS:.0f} s"
 _MOST_BYTES: Final = 64 * 2**20
 #: Of gzip: the first gets most of what there is to be had of JSON, in a fraction of the time.
 _LEVEL: Final = 1
 _EMPTY: Final = re.compile(rb'"result":\s*\[\]')
 _METRICS: Final = '{__name__=~"qethics_.*|qethics:.*"}'
+
+
+#: What gives a file of a bundle for an incident.
+Source = Callable[[Incident], Awaitable[Any]]
 
 
 class Partly(NamedTuple):
@@ -71,7 +76,7 @@ class Capture:
         File name -> what gives its content for an incident, or a part of it (`Partly`); raises if it cannot.
     """
 
-    def __init__(self, directory: Path, sources: Mapping[str, Callable[[Incident], Awaitable[Any]]]) -> None:
+    def __init__(self, directory: Path, sources: Mapping[str, Source]) -> None:
         self._directory = directory
         self._sources = sources
 
@@ -102,7 +107,7 @@ class Capture:
         return Captured(path, digest, missing)
 
 
-def page_of(session: aiohttp.ClientSession, urls: list[str], path: str) -> Callable[[Incident], Awaitable[Any]]:
+def page_of(session: aiohttp.ClientSession, urls: list[str], path: str) -> Source:
     """A source: a page of every worker, as {address: content}, or why it could not be had: one may be what is wrong."""
 
     async def page(url: str) -> tuple[str, str | None]:
@@ -126,7 +131,7 @@ def _with_lacks(content: Any, lacks: list[str]) -> Partly:
     return Partly(content, "; ".join(lacks))
 
 
-def metrics_around(session: aiohttp.ClientSession, prometheus: str) -> Callable[[Incident], Awaitable[Any]]:
+def metrics_around(session: aiohttp.ClientSession, prometheus: str) -> Source:
     """A source: every figure of ours around the beginning of an incident, as Prometheus has it."""
 
     async def read(incident: Incident) -> Partly:
@@ -151,7 +156,7 @@ async def _whole(answer: aiohttp.ClientResponse) -> bytes:
     return bytes(found)
 
 
-def affected_runs(settings: Settings) -> Callable[[Incident], Awaitable[Any]]:
+def affected_runs(settings: Settings) -> Source:
     """A source: every run that something was wrong with, from shortly before an incident began."""
 
     async def read(incident: Incident) -> Partly:
@@ -161,17 +166,38 @@ def affected_runs(settings: Settings) -> Callable[[Incident], Awaitable[Any]]:
     return read
 
 
-def runs(settings: Settings) -> Callable[[Incident], Awaitable[Any]]:
+def once(source: Source) -> Source:
+    """A source that another one asks as well: for an incident it reads once, whoever asks while it does."""
+    asked: dict[str, asyncio.Future[Any]] = {}
+
+    def read(incident: Incident) -> Awaitable[Any]:
+        found = asked.get(incident.incident_id)
+        if found is None:
+            found = asked[incident.incident_id] = asyncio.ensure_future(source(incident))
+            found.add_done_callback(lambda _: asked.pop(incident.incident_id))
+        return found
+
+    return read
+
+
+def runs(settings: Settings, affected_ones: Source) -> Source:
     """A source: all that was sent and said of the runs that an alert names, or of some of those that were affected.
 
     What Prometheus fires is about shares and names no run.
+
+    Parameters
+    ----------
+    settings
+        Where Kafka is.
+    affected_ones
+        What `affected_runs` made.
     """
 
     async def read(incident: Incident) -> Partly:
         span = _span(incident)
         wanted = [name.strip() for name in incident.annotations.get("runs", "").split(",") if name.strip()]
         if not wanted:
-            wanted = some_of(await affected(settings, **span))
+            wanted = some_of((await affected_ones(incident)).content)
         found = await about_runs(settings, _ABOUT_RUNS, wanted, **span)
         lacks = [] if all(one.is_whole for one in found.values()) else [_CUT_SHORT]
         nothing = [name for name, one in found.items() if not one.records]
@@ -187,10 +213,13 @@ def some_of(found: Affected) -> list[str]:
 
 
 def _span(incident: Incident) -> dict[str, float]:
-    """Since when records are looked at, until when, and how long that may take."""
+    """Since when records are looked at, until when, and how long that may take.
+
+    All there is up to now is meant, whosever clock has timed it.
+    """
     now = time.time()
     since = (incident.started_at or now) - _RUNS_BEFORE_SECONDS
-    return {"since": since, "until": now, "seconds": _READ_SECONDS}
+    return {"since": since, "until": now + _CLOCKS_APART_SECONDS, "seconds": _READ_SECONDS}
 
 
 def _tar(files: Mapping[str, bytes]) -> bytes:

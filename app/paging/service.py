@@ -5,7 +5,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -119,12 +119,10 @@ class _Pager:
         settings = self._settings
 
         async def active(incident: Any) -> capture.Partly:
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(_PAGE_SECONDS):
                     await directives.known()
-            except TimeoutError:
-                return capture.Partly(directives.active(), directives.not_ready() or "")
-            return capture.Partly(directives.active(), "")
+            return capture.Partly(directives.active(), directives.not_ready() or "")
 
         async def firing(incident: Any) -> Any:
             return list(self._book.firing())
@@ -133,12 +131,12 @@ class _Pager:
             topic, key = settings.topic(INCIDENTS), act.key.encode()
             await producer.send_and_wait(topic, msgspec.json.encode(act), key=key)
 
-        workers = urls(settings.worker_urls)
+        workers, affected = urls(settings.worker_urls), capture.once(capture.affected_runs(settings))
         captured = capture.Capture(
             self._directory,
             {
-                "affected.json": capture.affected_runs(settings),
-                "runs.json": capture.runs(settings),
+                "affected.json": affected,
+                "runs.json": capture.runs(settings, affected),
                 "directives.json": active,
                 "alerts.json": firing,
                 "workers.json": capture.page_of(session, workers, "/status.json"),

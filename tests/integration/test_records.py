@@ -146,7 +146,7 @@ def test_an_incident_that_names_no_run_is_told_by_some_of_each_kind(cluster):
     """What Prometheus fires is about shares: the runs are those that something was wrong with at that time."""
     put_affected(cluster)
     put(cluster, (JOBS, "run-3", b"one"), *[(EVIDENCE, f"more-{n}", evidence("", last="failed")) for n in range(20)])
-    read = capture.runs(cluster.settings)
+    read = capture.runs(cluster.settings, capture.affected_runs(cluster.settings))
     found, lacks = asyncio.run(read(Incident(incident_id="one", started_at=time.time())))
     assert (len(found), lacks) == (10, "")
     assert {"run-1", "run-2", "run-3", "run-4", "run-5", "run-6"} <= set(found)

@@ -94,6 +94,28 @@ def test_a_prometheus_that_has_nothing_of_ours_is_no_evidence(tmp_path):
     assert asyncio.run(made()).lacks == "Prometheus has no figure of ours"
 
 
+def test_what_two_sources_need_is_read_once_for_an_incident_and_anew_for_the_next():
+    read = []
+
+    async def source(incident):
+        read.append(incident.incident_id)
+        await asyncio.sleep(0)
+        if incident.incident_id == "broken":
+            raise OSError("gone")
+        return incident.incident_id
+
+    async def asked():
+        shared = capture.once(source)
+        names = ("one", "two", "one", "broken", "broken")
+        found = await asyncio.gather(*(shared(Incident(incident_id=name)) for name in names), return_exceptions=True)
+        return found, await shared(Incident(incident_id="one"))
+
+    found, again = asyncio.run(asked())
+    assert (found[:3], again) == (["one", "two", "one"], "one")
+    assert [str(error) for error in found[3:]] == ["gone", "gone"], "both are told"
+    assert read == ["one", "two", "broken", "one"]
+
+
 def test_runs_to_look_at_are_of_each_kind_in_turn():
     found = Affected("", "", {"a": ["1", "2", "3"], "b": ["2"], "c": [str(number) for number in range(10, 30)]})
     assert capture.some_of(found) == ["1", "2", "10", "11", "3", "12", "13", "14", "15", "16"]
