@@ -49,6 +49,10 @@ HEARTBEAT_HEADER: Final = "qethics-heartbeat"
 GAP_HEADER: Final = "qethics-gap"
 REBASELINE_HEADER: Final = "qethics-rebaseline"
 POLICY_HEADER: Final = "qethics-policy"
+#: The keyed digest of such a record (`app.core.seal`).
+SEAL_HEADER: Final = "qethics-seal"
+#: When what a tombstone of `directives` lifts was lifted, RFC 3339.
+LIFTED_AT_HEADER: Final = "qethics-lifted-at"
 
 #: Signal -> the alert of its drift.
 DRIFT_ALERTS: Final = {
@@ -83,6 +87,7 @@ PAGER_ALERT: Final = "PagerHeartbeat"
 EXEMPTION_ALERT: Final = "PolicyExemption"
 BASELINE_ALERT: Final = "BaselineChanged"
 PROVENANCE_GAP_ALERT: Final = "ProvenanceGap"
+CONFLICT_ALERT: Final = "ConflictingDuplicate"
 
 METRIC_PREFIX: Final = "qethics_"
 

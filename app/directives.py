@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from aiokafka import AIOKafkaConsumer
 
+from app.core.decode import UNREADABLE
 from app.core.orders import active, readable
 from app.core.outcomes import Directive
 from app.follow import Follow
@@ -55,7 +56,7 @@ class Directives:
         try:
             order = msgspec.json.decode(value, type=Directive)
             readable(order)
-        except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError) as error:
+        except UNREADABLE as error:
             self.unreadable += 1
             log.error("a directive that cannot be read: %s: %r", error, value[:200])
             return

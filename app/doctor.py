@@ -18,6 +18,7 @@ from app.conventions import TOPICS, WATCHDOG_ALERT
 from app.errors import EnvironmentFault, QethicsError
 from app.gameday.servers import executable
 from app.policy.pack import load_policy
+from app.serving import seal_of
 from app.settings import Settings, urls
 
 #: The exact versions whose private methods are overridden.
@@ -57,6 +58,7 @@ def examine(settings: Settings) -> list[Finding]:
         f"prometheus {settings.prometheus_url}": lambda: _prometheus(settings.prometheus_url.rstrip("/")),
     }
     tools: dict[str, Callable[[], str]] = {
+        "control key": lambda: _control_key(settings),
         "embedded broker": find_binary,
         "promtool": lambda: executable("promtool"),
         "amtool": lambda: executable("amtool"),
@@ -127,6 +129,15 @@ def _policies(settings: Settings) -> str:
     load_catalog(settings.policies)
     policy = load_policy(settings.policies)
     return f"{len(policy.rules)} rules, revision {policy.revision}"
+
+
+def _control_key(settings: Settings) -> str:
+    if not seal_of(settings):
+        raise EnvironmentFault(
+            "control records are not sealed: whoever may write to jobs, results or samples can forge a heartbeat",
+            "openssl rand -hex 32 > control.key, and set QETHICS_CONTROL_KEY_FILE for every process",
+        )
+    return f"control records are sealed with {settings.control_key_file}"
 
 
 def _directory(settings: Settings) -> str:

@@ -19,8 +19,9 @@ from app.catalog import load_catalog
 from app.conventions import CHECKPOINTS, HEARTBEAT_HEADER, JOBS, POLICY_HEADER
 from app.core.catalog import Catalog
 from app.core.policy import Policy
-from app.core.records import control
+from app.core.records import Control, control
 from app.core.runs import RunStage
+from app.core.seal import UNSEALED, Seal
 from app.core.sli import SLIS
 from app.core.streams import StreamStage
 from app.policy.bundle import read_keys
@@ -35,6 +36,7 @@ from app.serving import (
     own_directory,
     quiet_libraries,
     registry_of,
+    seal_of,
     serve,
     told_to_stop,
 )
@@ -42,7 +44,7 @@ from app.settings import Settings
 from app.sinks import alerts, dead_letter, decisions, directives, evidence, gaps, replay_requests, samples, violations
 from app.sinks.metrics import StageCollector
 from app.sinks.policy_metrics import PolicyCollector
-from app.sinks.topic import BATCH_BYTES, Publisher
+from app.sinks.topic import BATCH_BYTES, Publisher, TopicSink
 from app.stream import agents
 from app.stream.checkpoint import CheckpointStore
 from app.stream.protocol import Batch, Kind
@@ -60,34 +62,36 @@ _GC_THRESHOLDS: Final = (100_000, 20, 20)
 #: A worker that cannot say goodbye within this time ends without: the group notices by itself.
 _STOP_SECONDS: Final = 10.0
 
-#: The sinks that write to topics, in the order they are written. To add one: its file, and its name here.
-SINKS: Final = (
-    dead_letter.SINK,
-    samples.SINK,
-    violations.SINK,
-    decisions.SINK,
-    evidence.SINK,
-    alerts.SINK,
-    directives.SINK,
-    gaps.SINK,
-    replay_requests.SINK,
-)
+
+def sinks(seal: Seal = UNSEALED) -> tuple[TopicSink, ...]:
+    """The sinks that write to topics, in the order they are written. To add one: its file, and its name here."""
+    return (
+        dead_letter.SINK,
+        samples.SINK,
+        violations.SINK,
+        decisions.SINK,
+        evidence.SINK,
+        alerts.SINK,
+        directives.SINK,
+        gaps.sink(seal),
+        replay_requests.SINK,
+    )
 
 
-def kinds(catalog: Catalog, policies: Policy | Bundles, partitions: int) -> tuple[Kind, ...]:
+def kinds(catalog: Catalog, policies: Policy | Bundles, partitions: int, seal: Seal = UNSEALED) -> tuple[Kind, ...]:
     """The stages there are. To add one: its file, and its line here."""
 
     async def prepare(batch: Batch) -> None:
         """Verify bundles before their place in the log is reached: that takes a second, and nothing else may wait."""
         for record in batch.records:
             if record.headers and isinstance(policies, Bundles):
-                said = control(record)
-                if said is not None and said.policy is not None:
+                said = control(record, batch.topic, batch.partition, seal, 0.0)
+                if isinstance(said, Control) and said.policy is not None:
                     await policies.prepare(said.policy)
 
     return (
-        Kind("runs", RunStage.topics, lambda partition: RunStage(catalog, policies, partitions), prepare),
-        Kind("streams", StreamStage.topics, lambda partition: StreamStage(catalog, partitions)),
+        Kind("runs", RunStage.topics, lambda partition: RunStage(catalog, policies, partitions, seal=seal), prepare),
+        Kind("streams", StreamStage.topics, lambda partition: StreamStage(catalog, partitions, seal=seal)),
     )
 
 
@@ -134,6 +138,7 @@ class _Worker:
         self._settings = settings
         self._catalog = catalog
         self._policies = policies
+        self._seal = seal_of(settings)
         self._watch: Watch | None = None
         self._tracer: Tracer | None = None
         self._directory = directory
@@ -150,7 +155,7 @@ class _Worker:
             reader = await kafka.opened(
                 stack, kafka.consumer(settings, max_partition_fetch_bytes=8 * 2**20, fetch_max_wait_ms=20), settings
             )
-            publisher = Publisher(producer, SINKS, settings.topic, settings.partitions)
+            publisher = Publisher(producer, sinks(self._seal), settings.topic, settings.partitions)
             self._tracer = tracer(settings, self._name, version("qethics"))
             if self._tracer is not None:
                 stack.callback(self._tracer.close)
@@ -202,8 +207,10 @@ class _Worker:
     def _shell(self, publisher: Publisher, producer: AIOKafkaProducer, reader: AIOKafkaConsumer) -> Shell:
         settings = self._settings
 
-        async def beat(topic: str, partition: int) -> None:
-            await producer.send_and_wait(topic, b"{}", partition=partition, headers=[(HEARTBEAT_HEADER, b"1")])
+        async def beat(name: str, partition: int) -> int:
+            headers = self._seal.headers(name, partition, HEARTBEAT_HEADER, b"1", b"{}", time.time())
+            topic = settings.topic(name)
+            return int((await producer.send_and_wait(topic, b"{}", partition=partition, headers=headers)).offset)
 
         async def commit(offsets: dict[TP, int]) -> None:
             consumer: Any = self._app.consumer  # `_commit` is held by the contract test
@@ -215,7 +222,7 @@ class _Worker:
 
         return Shell(
             deployment=settings.group,
-            kinds=kinds(self._catalog, self._policies, settings.partitions),
+            kinds=kinds(self._catalog, self._policies, settings.partitions, self._seal),
             sinks=publisher,
             store=CheckpointStore(producer, reader, settings.topic(CHECKPOINTS)),
             commit=commit,
@@ -246,7 +253,7 @@ class _Worker:
             return
 
         async def activate(partition: int, bundle: bytes) -> None:
-            headers = [(POLICY_HEADER, b"1")]
+            headers = self._seal.headers(JOBS, partition, POLICY_HEADER, b"1", bundle, time.time())
             await producer.send_and_wait(settings.topic(JOBS), bundle, partition=partition, headers=headers)
 
         source = Source(settings.policy_bundle, bundles, self._directory / "policy-version")
@@ -274,7 +281,10 @@ class _Worker:
         )
         names = {sli.id: sli.text for sli in SLIS}
         pages = application(
-            registry, lambda: status(shell, self._lag(), build), lambda: names, lambda: detectors(shell)
+            registry,
+            lambda: status(shell, self._lag(), build, sealed=bool(self._seal)),
+            lambda: names,
+            lambda: detectors(shell),
         )
         stop = await serve(pages, self._listener)
         log.info("status page at http://%s:%d/", *self._listener.getsockname()[:2])

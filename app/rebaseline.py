@@ -1,5 +1,7 @@
 """`qethics rebaseline`: the recorded act of holding a signal of a stream, or spending, against a new baseline."""
 
+import time
+
 import msgspec
 
 from app import kafka
@@ -10,6 +12,7 @@ from app.core.identity import bucket
 from app.core.results import stream_key
 from app.core.streams import SIGNALS, Rebaseline
 from app.errors import SettingError
+from app.serving import seal_of
 from app.settings import Settings
 
 
@@ -23,14 +26,15 @@ async def rebaseline(settings: Settings, asked: Rebaseline) -> int:
     EnvironmentFault
         If no broker answers.
     """
-    partition = bucket(_key(settings, asked), settings.partitions)
+    partition, value = bucket(_key(settings, asked), settings.partitions), msgspec.json.encode(asked)
+    seal = seal_of(settings)
     producer = await kafka.connected(kafka.producer(settings), settings)
     try:
         await producer.send_and_wait(
             settings.topic(SAMPLES),
-            msgspec.json.encode(asked),
+            value,
             partition=partition,
-            headers=[(REBASELINE_HEADER, b"1")],
+            headers=seal.headers(SAMPLES, partition, REBASELINE_HEADER, b"1", value, time.time()),
         )
     finally:
         await producer.stop()

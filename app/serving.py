@@ -16,7 +16,9 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.registry import Collector
 
+from app.core.seal import UNSEALED, Seal
 from app.errors import EnvironmentFault, SettingError
+from app.settings import Settings
 from app.stream.shell import fail_stop
 
 
@@ -114,6 +116,23 @@ def secret(path: Path | None, setting: str) -> bytes | None:
     if not found:
         raise SettingError(f"QETHICS_{setting.upper()}: {path} is empty", "write the secret into it")
     return found
+
+
+def seal_of(settings: Settings) -> Seal:
+    """Return the seal of control records that the settings name; one that seals nothing where they name none.
+
+    Raises
+    ------
+    SettingError
+        If the file cannot be read, is empty, or holds a key that is too short.
+    """
+    found = secret(settings.control_key_file, "control_key_file")
+    if found is None:
+        return UNSEALED
+    try:
+        return Seal([key for line in found.splitlines() if (key := line.strip())])
+    except ValueError as error:
+        raise SettingError(f"QETHICS_CONTROL_KEY_FILE: {error}", "openssl rand -hex 32 makes one") from error
 
 
 def own_directory(directory: Path) -> Path:

@@ -42,6 +42,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     sasl_username: str | None = None
     sasl_password_file: Path | None = None
+    #: The keys that control records are sealed with (`app.core.seal`), a line each: the first one seals, all verify.
+    control_key_file: Path | None = None
     session_timeout_seconds: Annotated[float, Meta(ge=1, le=300)] = 10.0
     rebalance_timeout_seconds: Annotated[float, Meta(ge=1, le=600)] = 30.0
     request_timeout_seconds: Annotated[float, Meta(ge=1, le=600)] = 40.0
@@ -124,6 +126,7 @@ _CONNECTION: Final = (
     "sasl_mechanism",
     "sasl_username",
     "sasl_password_file",
+    "control_key_file",
     "session_timeout_seconds",
     "rebalance_timeout_seconds",
     "request_timeout_seconds",

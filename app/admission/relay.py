@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError
 from app.admission.gatekeeper import Busy, Gatekeeper, NotReady
 from app.conventions import ADMISSION_REPLIES, ADMISSION_REQUESTS, DEAD_LETTER
 from app.core.admission import AdmissionRefusal, AdmissionRequest, AdmissionResponse
-from app.core.decode import MAX_BYTES, Reason, too_deep
+from app.core.decode import MAX_BYTES, UNREADABLE, Reason, too_deep
 from app.core.outcomes import DeadLetter, Outcomes
 from app.core.trace import context
 from app.settings import Settings
@@ -91,7 +91,7 @@ class Relay:
     async def _answer(self, record: Any) -> AdmissionResponse | AdmissionRefusal:
         try:
             question = self._read(record.value)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             await self._bury(record, str(error))
             return AdmissionRefusal(error=f"no admission request: {error}")
         while True:

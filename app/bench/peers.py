@@ -25,7 +25,7 @@ from app.core import decode
 from app.core.records import Batch
 from app.core.runs import RunStage
 from app.core.streams import StreamStage
-from app.main import SINKS
+from app.main import sinks
 from app.policy.pack import load_policy
 from simulators.scenarios import SCENARIOS
 from simulators.traffic import Message, Traffic
@@ -54,6 +54,7 @@ class Work:
         self._done = 0
         self._runs = RunStage(catalog, policy, 1)
         self._streams = StreamStage(catalog, 1)
+        self._sinks = sinks()
         self._waiting: dict[tuple[str, int], list[Record]] = {}
         self._cpu = self._began = self._beaten = 0.0
 
@@ -90,7 +91,7 @@ class Work:
             return
         name = next(name for name in RunStage.topics if topic.endswith(name))
         outcomes = self._runs.apply(Batch(name, partition, records[0].offset, records[-1].offset + 1, records))
-        for sink in SINKS:
+        for sink in self._sinks:
             for line in sink.lines(outcomes):
                 if sink.topic == SAMPLES:
                     self._streams.apply(Batch(SAMPLES, 0, 0, 1, [Record(0, 0, None, line.value)]))

@@ -14,6 +14,7 @@ from msgspec import Raw, Struct
 
 from app.conventions import DISABLE_ROUTING, FALLBACK_CLASSICAL, FREEZE_OFFLOAD, ROLLBACK_CANARY
 from app.core import decisions, events, facts
+from app.core.decode import UNREADABLE
 from app.core.evidence import instant
 from app.core.facts import Facts
 from app.core.identity import outcome_id
@@ -191,7 +192,7 @@ def _apart(policy: Policy, ask: Ask, asked: Facts, together: Verdict) -> tuple[V
         try:
             said = ask(f"data.qethics.rules.{rule.judges}.{name}.deny", document)
             reasons = msgspec.json.decode(said, type=list[str])
-        except (PolicyError, msgspec.MsgspecError) as error:
+        except (PolicyError, *UNREADABLE) as error:
             if rule.fail_open:
                 failed_open.append(name)
             else:

@@ -7,6 +7,9 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from app.core.decode import UNREADABLE
+from app.core.events import Count
+
 #: Results with more different outcomes than this are not kept: in a wide circuit nearly every outcome is new.
 MAX_OUTCOMES: Final = 32
 #: Jobs that the usual shares are from, and the last ones they are compared with.
@@ -16,18 +19,21 @@ _RECENT_JOBS: Final = 8
 _KEPT: Final = 256
 _NAMED: Final = 4
 
-_DECODER: Final = msgspec.msgpack.Decoder(dict[str, int])
+_DECODER: Final = msgspec.msgpack.Decoder(dict[str, Count])
 _ENCODER: Final = msgspec.msgpack.Encoder()
 
 
 def unpacked(outcomes: bytes) -> dict[str, int]:
-    """What `packed` packed."""
-    return _DECODER.decode(outcomes)
+    """Return what `packed` packed; nothing of bytes that it cannot have packed."""
+    try:
+        return _DECODER.decode(outcomes)
+    except UNREADABLE:
+        return {}
 
 
 def width_of(outcomes: bytes) -> int:
     """How many bits the packed outcomes have; 0 if there are none, or of several widths."""
-    widths = {len(outcome) for outcome in _DECODER.decode(outcomes)} if outcomes else set()
+    widths = {len(outcome) for outcome in unpacked(outcomes)}
     return widths.pop() if len(widths) == 1 else 0
 
 
@@ -75,7 +81,7 @@ class Bitstrings(Struct, frozen=True, array_like=True):
 def _sum(counted: dict[str, int], more: Iterable[bytes]) -> dict[str, int]:
     total = dict(counted)
     for counts in more:
-        for outcome, count in _DECODER.decode(counts).items():
+        for outcome, count in unpacked(counts).items():
             if outcome in total or len(total) < _KEPT:
                 total[outcome] = total.get(outcome, 0) + count
     return total

@@ -2,15 +2,16 @@
 
 import base64
 import binascii
+import json
 import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from app.core.events import AnyJobEvent, Cost, Event, Result
+from app.core.events import AnyJobEvent, Cost, Event, Result, Submitted
 
 MAX_BYTES: Final = 1024 * 1024
 MAX_NESTING: Final = 64
@@ -24,7 +25,10 @@ LATEST_YEAR: Final = 2100
 MAX_BACK: Final = timedelta(days=3660)
 MAX_AHEAD: Final = timedelta(days=1)
 
-Headers = Sequence[tuple[str, bytes]]
+Headers = Sequence[tuple[str, bytes | None]]
+
+#: All that decoding bytes from outside raises, whatever the bytes: no such decoding is guarded by less.
+UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError, OverflowError)
 
 
 class Reason(StrEnum):
@@ -37,6 +41,7 @@ class Reason(StrEnum):
     NOT_UTF8 = "not_utf8"
     NON_FINITE = "non_finite"
     MALFORMED_JSON = "malformed_json"
+    DUPLICATE_KEY = "duplicate_key"
     UNKNOWN_TYPE = "unknown_type"
     UNKNOWN_SCHEMA_VERSION = "unknown_schema_version"
     MISSING_FIELD = "missing_field"
@@ -47,7 +52,9 @@ class Reason(StrEnum):
     TOO_LATE = "too_late"
     RUN_FULL = "run_full"
     CLOUDEVENTS = "cloudevents"
+    CONFLICTING_DUPLICATE = "conflicting_duplicate"
     POLICY_REFUSED = "policy_refused"
+    UNSEALED_CONTROL = "unsealed_control"
 
 
 class Rejection(msgspec.Struct, frozen=True, gc=False):
@@ -60,6 +67,21 @@ class Rejection(msgspec.Struct, frozen=True, gc=False):
 _JOB = msgspec.json.Decoder(AnyJobEvent)
 _RESULT = msgspec.json.Decoder(Result)
 _ANY = msgspec.json.Decoder(dict[str, Any])
+
+
+class Read(NamedTuple):
+    """An event, and what it says written down in one way: two records with equal `content` say the same."""
+
+    event: Any
+    content: bytes
+
+
+def read_job(value: bytes | None, headers: Headers = ()) -> Read | Rejection:
+    """Decode the value of a `jobs` record, with its content. As `decode_job`."""
+    read = _decode(_JOB, AnyJobEvent, value, headers)
+    if type(read) is Read and type(read.event) is Cost and not _near(read.event.billed_at, read.event):
+        return Rejection(Reason.TIME_OUT_OF_RANGE, "billed_at is too far from at")
+    return read
 
 
 def decode_job(value: bytes | None, headers: Headers = ()) -> AnyJobEvent | Rejection:
@@ -76,19 +98,22 @@ def decode_job(value: bytes | None, headers: Headers = ()) -> AnyJobEvent | Reje
     -------
     The event, or a `Rejection`. Never raises.
     """
-    decoded: AnyJobEvent | Rejection = _decode(_JOB, AnyJobEvent, value, headers)
-    if isinstance(decoded, Rejection):
-        return decoded
-    if isinstance(decoded, Cost) and not _near(decoded.billed_at, decoded):
-        return Rejection(Reason.TIME_OUT_OF_RANGE, "billed_at is too far from at")
-    return decoded
+    read = read_job(value, headers)
+    return read if isinstance(read, Rejection) else read.event
 
 
 def decode_result(value: bytes | None, headers: Headers = ()) -> Result | Rejection:
     """Decode the value of a `results` record. As `decode_job`; the counts must add up to the shots."""
-    decoded: Result | Rejection = _decode(_RESULT, Result, value, headers)
-    if isinstance(decoded, Rejection):
-        return decoded
+    read = read_result(value, headers)
+    return read if isinstance(read, Rejection) else read.event
+
+
+def read_result(value: bytes | None, headers: Headers = ()) -> Read | Rejection:
+    """Decode the value of a `results` record, with its content. As `decode_result`."""
+    read = _decode(_RESULT, Result, value, headers)
+    if isinstance(read, Rejection):
+        return read
+    decoded: Result = read.event
     counts = decoded.counts
     if sum(counts.values()) != decoded.shots:
         return Rejection(Reason.COUNTS_MISMATCH, f"counts add up to {sum(counts.values())}, shots say {decoded.shots}")
@@ -98,7 +123,7 @@ def decode_result(value: bytes | None, headers: Headers = ()) -> Result | Reject
         return Rejection(Reason.TIME_OUT_OF_RANGE, "calibrated_at is too far from at")
     if len(counts) > MAX_OUTCOMES:
         return Rejection(Reason.INVALID_FIELD, f"{len(counts)} outcomes, at most {MAX_OUTCOMES} are taken")
-    return decoded
+    return read
 
 
 def _near(instant: datetime | None, event: Event) -> bool:
@@ -110,12 +135,13 @@ def _near(instant: datetime | None, event: Event) -> bool:
     return -MAX_BACK <= instant - event.at <= MAX_AHEAD
 
 
-def _decode(decoder: Any, kind: Any, given: bytes | None, headers: Headers) -> Any:
+def _decode(decoder: Any, kind: Any, given: bytes | None, headers: Headers) -> Read | Rejection:
     value = given or b""
     if _many_openings(value) or not value or len(value) > MAX_BYTES:
         refused = _outside_limits(given)
         if refused is not None:
             return refused
+    envelope = None
     try:
         if headers:
             envelope = _cloudevent(value, headers)
@@ -124,11 +150,14 @@ def _decode(decoder: Any, kind: Any, given: bytes | None, headers: Headers) -> A
             event = decoder.decode(value)
     except _CloudEventFault as fault:
         return Rejection(Reason.CLOUDEVENTS, str(fault))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError, ValueError) as error:
+    except UNREADABLE as error:
         return _rejection_of(value, error)
+    content = _ENCODER.encode(event)
+    if (envelope is not None or _may_repeat_keys(value, event, content)) and (twice := repeated_key(value)) is not None:
+        return _repeats(twice)
     year = event.at.year
     if EARLIEST_YEAR <= year < LATEST_YEAR:
-        return event
+        return Read(event, content)
     return Rejection(Reason.TIME_OUT_OF_RANGE, f"at is in the year {year}")
 
 
@@ -176,6 +205,52 @@ def nesting(value: bytes) -> int:
     return deepest
 
 
+_KEY: Final = re.compile(rb'"([^"\\]*)"\s*:')
+_ENCODER: Final = msgspec.json.Encoder()
+
+
+def _may_repeat_keys(value: bytes, event: Any, content: bytes) -> bool:
+    """Return whether a JSON text may have more keys than the event that was decoded from it.
+
+    Of two equal keys one parser takes the first and another one the last (RFC 8259, section 4), so that an auditor
+    could read another event than the one that was judged. An event leaves out what is at its default when it is
+    written down again, so it never has more quotes than the text it came from, and a repeated key has two that it
+    lacks. Fields unknown to us have them too: this only decides who is looked at closely.
+    """
+    if type(event) is Submitted and event.consent is not None and not event.consent.scopes:
+        return True  # the rules see a consent whole, so this one is written down with what is at its default
+    return b"\\u" in value or value.count(b'"') != content.count(b'"')
+
+
+def _repeats(key: str) -> Rejection:
+    return Rejection(Reason.DUPLICATE_KEY, f"the key {key[:100]!r} stands twice in one object")
+
+
+class _RepeatedKey(Exception):
+    pass
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> None:
+    keys = [key for key, _ in pairs]
+    if len(keys) != len(set(keys)):
+        raise _RepeatedKey(next(key for key in keys if keys.count(key) > 1))
+
+
+def repeated_key(value: bytes) -> str | None:
+    """Return a key that an object of a JSON text has twice; None if there is none."""
+    if b"\\" not in value:
+        keys = _KEY.findall(value)
+        if len(keys) == len(set(keys)):
+            return None
+    try:
+        json.loads(value, object_pairs_hook=_distinct)
+    except _RepeatedKey as found:
+        return str(found)
+    except UNREADABLE:
+        return None  # that the decoder took it and this one does not is no matter of keys
+    return None
+
+
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _NON_FINITE = re.compile(rb"\b(?:NaN|Infinity|nan|inf|infinity)\b")
 
@@ -188,6 +263,8 @@ def _rejection_of(value: bytes, error: Exception) -> Rejection:
         return Rejection(Reason.NOT_UTF8, f"byte {fault.start}: {fault.reason}")
     detail = str(error)[:300]
     if isinstance(error, msgspec.ValidationError):
+        if (twice := repeated_key(value)) is not None:
+            return _repeats(twice)
         return Rejection(_validation_reason(detail), detail)
     if _NON_FINITE.search(_STRINGS.sub(b"", value)):
         return Rejection(Reason.NON_FINITE, "JSON has no NaN or Infinity (RFC 8259, section 6)")
@@ -225,14 +302,19 @@ _ENVELOPE: Final = frozenset({"content-type", "ce_specversion"})
 
 def _cloudevent(value: bytes, headers: Headers) -> dict[str, Any] | None:
     """The event inside a CloudEvent, or None where the record is not one."""
-    named = {name: text for name, text in headers if name in _ENVELOPE}
-    if not named:
+    envelope = {name: text for name, text in headers if name in _ENVELOPE}
+    if not envelope:
         return None
-    if (named.get("content-type") or b"").lower().startswith(_STRUCTURED):
+    if (envelope.get("content-type") or b"").lower().startswith(_STRUCTURED):
         return _structured(value)
-    if "ce_specversion" not in named:
+    if "ce_specversion" not in envelope:
         return None
-    attributes = {name.removeprefix("ce_"): text.decode() for name, text in headers if name.startswith("ce_") and text}
+    try:
+        attributes = {
+            name.removeprefix("ce_"): text.decode() for name, text in headers if name.startswith("ce_") and text
+        }
+    except UnicodeDecodeError as error:
+        raise _CloudEventFault(f"an attribute is not UTF-8: {error.reason}") from error
     return _filled(_ANY.decode(value), attributes)
 
 

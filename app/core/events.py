@@ -54,8 +54,8 @@ class Explanation(Struct, frozen=True, gc=False):
     score: Probability
 
 
-class Event(Struct, frozen=True, gc=False, kw_only=True):
-    """What every input carries."""
+class Event(Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """What every input carries. Written down again it leaves out what is at its default (`app.core.decode`)."""
 
     event_id: Id
     run_id: Id

@@ -17,9 +17,13 @@ def outcome_id(kind: str, *cause: object) -> str:
     kind
         What was concluded, e.g. ``violation``.
     cause
-        What it follows from: a Kafka position, a run id. Joined by a byte that none of them contains.
+        What it follows from: a Kafka position, a run id. Where a name from outside contains the separator, the parts
+        are escaped, so that no two causes have one id.
     """
-    text = "\x1f".join((kind, *map(str, cause)))
+    parts = (kind, *map(str, cause))
+    text = "\x1f".join(parts)
+    if text.count("\x1f") != len(cause):
+        text = "\x1e" + "\x1f".join(part.replace("\\", "\\\\").replace("\x1f", "\\s") for part in parts)
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
@@ -31,8 +35,22 @@ def fingerprint8(identifier: str) -> bytes:
     return xxh3_64_digest(identifier.encode())
 
 
+def event_mark(topic: str, producer: str, event_id: str) -> bytes:
+    """Return eight bytes that stand for an event inside one run.
+
+    An event is its source and its id together (CloudEvents 1.0.2, "id"); a producer that writes to two topics has two
+    sources, as how their logs are interleaved must not decide which of two events counts.
+    """
+    return xxh3_64_digest(f"{topic}/{len(producer)}/{producer}{event_id}".encode())
+
+
+def content_mark(content: bytes) -> bytes:
+    """Return four bytes that stand for what an event says; of two different ones, one in four thousand millions."""
+    return xxh3_64_digest(content)[:4]
+
+
 def fingerprint8_of(*fingerprints: bytes) -> bytes:
-    """Eight bytes that stand for several fingerprints together: an event id is unique within its run alone."""
+    """Eight bytes that stand for several fingerprints together: an event is unique within its run alone."""
     return xxh3_64_digest(b"".join(fingerprints))
 
 

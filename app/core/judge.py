@@ -7,7 +7,7 @@ from app.conventions import JOBS
 from app.core import decisions, events, evidence, facts, ledger
 from app.core.catalog import ANY, UNKNOWN, Catalog
 from app.core.facts import DecisionFacts, Facts
-from app.core.identity import fingerprint8, outcome_id
+from app.core.identity import event_mark, fingerprint8, outcome_id
 from app.core.in_force import InForce
 from app.core.outcomes import CANARY, Answer, Broken, Observation, Spending, Unauthorized, Violation
 from app.core.output import Output
@@ -199,7 +199,7 @@ class Judge:
             self._observe(event, payer.workload, payer.canary, place, cost_usd=event.amount_usd)
 
     def _cost(self, event: events.Cost, subject: Subject, offset: int, place: int) -> None:
-        subject.charges += fingerprint8(event.event_id)
+        subject.charges += event_mark(JOBS, event.producer, event.event_id)
         self.charge(event, self.payer(subject.declared), place)
 
     def _fallback(self, event: events.FellBack, subject: Subject, offset: int, place: int) -> None:

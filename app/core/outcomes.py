@@ -1,8 +1,8 @@
 """What a stage concludes, as values. Sinks write them down; nothing here knows where."""
 
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from msgspec import Raw, Struct, field
+from msgspec import Meta, Raw, Struct, field
 
 from app.core.decode import Reason
 from app.core.records import Record
@@ -141,11 +141,15 @@ class Alert(Struct, frozen=True, gc=False, kw_only=True):
     notes: dict[str, str] = field(default_factory=dict)
 
 
+#: Seconds since the epoch, within what a calendar has.
+At = Annotated[float, Meta(ge=0, le=5e9)]
+
+
 class Observation(Struct, frozen=True, gc=False, array_like=True):
     """What one result, decision or charge says to its streams. `at` in seconds since the epoch."""
 
     offset: int
-    at: float
+    at: At
     run_id: str
     calibration_id: str | None
     fidelity: float | None = None
@@ -170,17 +174,17 @@ class Spending(Struct, frozen=True, gc=False, array_like=True):
     """Money spent: when, by whom, on what; in millionths of a dollar, so that sums do not depend on order."""
 
     offset: int
-    at: float
+    at: At
     cost_center: str
     runtime: str
-    microdollars: int
+    microdollars: Annotated[int, Meta(ge=-(10**13), le=10**13)]
 
 
 class Unauthorized(Struct, frozen=True, gc=False, array_like=True):
     """A run that was sent where it may not go. `provider` is a label; `at` in seconds since the epoch."""
 
     offset: int
-    at: float
+    at: At
     run_id: str
     provider: str
     endpoint: str
@@ -191,12 +195,22 @@ class Broken(Struct, frozen=True, gc=False, array_like=True):
     """A rule that a run broke: `id` is the first eight bytes of its violation's."""
 
     id: bytes
-    at: float
+    at: At
     run_id: str
     rule: str
     severity: str
     owner: str
     reason: str
+
+
+class Conflict(Struct, frozen=True, gc=False, array_like=True):
+    """A second event under the id of one that was taken in, with other content. `at` in seconds since the epoch."""
+
+    offset: int
+    at: At
+    run_id: str
+    producer: str
+    event_id: str
 
 
 class ReplayRequest(Struct, frozen=True, gc=False, kw_only=True):
@@ -262,6 +276,7 @@ class Pack(Struct, array_like=True):
     broken: list[Broken] = field(default_factory=list)
     #: Counts of runs that may be replayed, and of replays.
     counted: list[Counted] = field(default_factory=list)
+    conflicts: list[Conflict] = field(default_factory=list)
 
 
 class Outcomes(Struct):

@@ -10,6 +10,8 @@ from app.core.remembered import Remembered
 from app.core.sli import Counters
 
 _REMEMBERED: Final = 65_536
+#: Characters of why a record was refused: what it says may be quoted in it.
+_MOST_DETAIL: Final = 500
 
 
 class Output:
@@ -36,7 +38,8 @@ class Output:
         """A record that is not taken in."""
         self.counters["rejected", reason.value] += 1
         batch = self.batch
-        self.outcomes.dead_letters.append(DeadLetter(record, batch.topic, batch.partition, reason, detail))
+        shown = detail if len(detail) <= _MOST_DETAIL else f"{detail[:_MOST_DETAIL]} ..."
+        self.outcomes.dead_letters.append(DeadLetter(record, batch.topic, batch.partition, reason, shown))
 
     def observe(self, key: str, observation: Observation) -> None:
         """Hand an observation on to its stream."""

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, NamedTuple, Protocol
 import msgspec
 from msgspec import Struct
 
+from app.core.decode import UNREADABLE
 from app.core.exemptions import Exemption
 from app.core.facts import Facts
 from app.core.remembered import Remembered
@@ -214,7 +215,7 @@ class Policy:
         digest = sha256(document).hexdigest()
         try:
             decision = msgspec.json.decode(self.evaluate(document), type=_Decision)
-        except (PolicyError, msgspec.MsgspecError) as error:
+        except (PolicyError, *UNREADABLE) as error:
             return Verdict((Breach(FAILED, f"no decision: {' '.join(str(error).split())[:_MOST_REASON]}"),), digest)
         breaches = tuple(
             Breach(self.rules.get(denial.rule, FAILED), denial.reason[:_MOST_REASON])

@@ -61,7 +61,7 @@ class Counted(Struct, frozen=True, gc=False, array_like=True):
     """Counts of a run that may be replayed (`replay_of` None), or of a replay; `outcomes` packed."""
 
     offset: int
-    at: float
+    at: Annotated[float, Meta(ge=0, le=5e9)]
     run_id: str
     workload: str
     replay_of: str | None

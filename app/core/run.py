@@ -122,7 +122,7 @@ class Run(Struct, gc=False, array_like=True):
     present: int = 0
     #: Bits of the steps that were seen (`ledger.CODES`).
     steps: int = 0
-    #: Eight bytes of every event applied.
+    #: Every event applied: eight bytes of which it is, four of what it says (`identity.event_mark`, `content_mark`).
     seen: bytes = b""
     #: Nine bytes of every step.
     history: bytes = b""

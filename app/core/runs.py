@@ -19,15 +19,23 @@ from app.core import events, evidence, facts, ledger, results
 from app.core.answers import Answers
 from app.core.catalog import UNKNOWN, Catalog
 from app.core.clock import Clock
-from app.core.decode import MAX_AHEAD_SECONDS, Reason, Rejection, decode_job, decode_result
+from app.core.decode import MAX_AHEAD_SECONDS, UNREADABLE, Read, Reason, Rejection, read_job, read_result
 from app.core.evidence import BITS, mask
 from app.core.forgotten import MOST as MOST_PAYERS
 from app.core.forgotten import Forgotten
-from app.core.identity import fingerprint8, fingerprint8_of, outcome_id, packed_digest, unpacked_digest
+from app.core.identity import (
+    content_mark,
+    event_mark,
+    fingerprint8,
+    fingerprint8_of,
+    outcome_id,
+    packed_digest,
+    unpacked_digest,
+)
 from app.core.in_force import InForce
 from app.core.in_force import State as PolicyState
 from app.core.judge import JUDGED, Judge
-from app.core.outcomes import Addendum, Outcomes, ReplayRequest
+from app.core.outcomes import Addendum, Conflict, Outcomes, ReplayRequest
 from app.core.output import Output
 from app.core.policy import Policies, Policy, PolicyError
 from app.core.records import Batch, Control, Record, control
@@ -43,11 +51,12 @@ from app.core.run import (
     own_values,
     routing_values,
 )
+from app.core.seal import UNSEALED, Seal
 from app.core.sequences import packed
 from app.core.shared import Shared
 from app.core.trace import context, traceparent
 
-VERSION: Final = 6
+VERSION: Final = 7
 #: Events of one run, at most: a run id that is used without end must not grow without end.
 MAX_EVENTS: Final = 10_000
 _NO_RESULT: Final = frozenset({"rejected", "failed", "timed_out"})
@@ -83,6 +92,8 @@ class RunStage:
         How many partitions `samples` has.
     exemptions_at
         The time that exemptions go by, seconds since the epoch; that of the log of the jobs without.
+    seal
+        What control records have to be sealed with.
     """
 
     topics: Final = (JOBS, RESULTS, ADMISSIONS)
@@ -94,8 +105,10 @@ class RunStage:
         partitions: int,
         *,
         exemptions_at: Callable[[], float] | None = None,
+        seal: Seal = UNSEALED,
     ) -> None:
         self._catalog = catalog
+        self._seal = seal
         self._output = Output(partitions)
         self._in_force = InForce(policies, self._output, partitions, exemptions_at or (lambda: self.clocks[JOBS].at))
         self._judge = Judge(catalog, self._in_force, self._output)
@@ -135,7 +148,7 @@ class RunStage:
         self._sequences = {}
         take = self._takes[batch.topic]
         for record in batch.records:
-            said = control(record) if record.headers else None
+            said = self._control(record) if record.headers else None
             if said is None:
                 take(record)
             else:
@@ -148,12 +161,13 @@ class RunStage:
         return output.outcomes
 
     def _take_job(self, record: Record) -> None:
-        event = decode_job(record.value, record.headers)
-        if isinstance(event, Rejection):
-            self._output.reject(record, event.reason, event.detail)
+        read = read_job(record.value, record.headers)
+        if isinstance(read, Rejection):
+            self._output.reject(record, read.reason, read.detail)
             return
+        event = read.event
         at = event.at.timestamp()
-        subject = self._admit(event, at, record, JOBS)
+        subject = self._admit(read, at, record, JOBS)
         if subject is None:
             return
         code, handler, judged = _WAYS[type(event)]
@@ -177,12 +191,13 @@ class RunStage:
             self._settle_if_complete(event.run_id, subject, JOBS)
 
     def _take_result(self, record: Record) -> None:
-        event = decode_result(record.value, record.headers)
-        if isinstance(event, Rejection):
-            self._output.reject(record, event.reason, event.detail)
+        read = read_result(record.value, record.headers)
+        if isinstance(read, Rejection):
+            self._output.reject(record, read.reason, read.detail)
             return
+        event = read.event
         at = event.at.timestamp()
-        subject = self._admit(event, at, record, RESULTS)
+        subject = self._admit(read, at, record, RESULTS)
         if subject is None:
             return
         observation = self._observer.observe(event, at, record.offset)
@@ -202,19 +217,22 @@ class RunStage:
         """A record of the gate: what it answered about a run that will come, has come, or never comes."""
         try:
             answer = self._answers.take(record.value or b"", self.clocks[ADMISSIONS].watched)
-        except (msgspec.MsgspecError, RecursionError) as error:
+        except UNREADABLE as error:
             self._output.reject(record, Reason.MALFORMED_JSON, str(error))
         else:
             self.counters["answer", answer] += 1
 
-    def _admit(self, event: events.Event, at: float, record: Record, topic: str) -> Any:
+    def _admit(self, read: Read, at: float, record: Record, topic: str) -> Any:
         """The run (or what is kept of it, once closed) that an event belongs to; None if it is not to be applied."""
+        event = read.event
         run_id, producer = event.run_id, event.producer
         numbers = self._sequences.get(producer)
         if numbers is None:
             numbers = self._sequences[producer] = []
         numbers.append(event.seq)
-        if 0 < record.timestamp < (at - MAX_AHEAD_SECONDS) * 1000:
+        # Where a record has no time of its own, the log's stands for it.
+        written_ms = record.timestamp if record.timestamp > 0 else self.clocks[topic].at * 1000
+        if 0 < written_ms < (at - MAX_AHEAD_SECONDS) * 1000:
             detail = f"at is more than {MAX_AHEAD_SECONDS:.0f} s ahead of the record's own time"
             self._output.reject(record, Reason.TIME_OUT_OF_RANGE, detail)
             return None
@@ -227,18 +245,30 @@ class RunStage:
                     self._too_late(event, record, payer)
                     return None
                 subject = self._open(run_id, topic)
-        mark = fingerprint8(event.event_id)
-        if mark in subject.seen:
-            self.counters["duplicate", topic] += 1
+        mark, content = event_mark(topic, producer, event.event_id), content_mark(read.content)
+        place = subject.seen.find(mark)
+        if place >= 0:
+            self._again(event, at, record, topic, content == subject.seen[place + 8 : place + 12])
             return None
-        if len(subject.seen) >= 8 * MAX_EVENTS:
+        if len(subject.seen) >= 12 * MAX_EVENTS:
             self._output.reject(record, Reason.RUN_FULL, f"the run has {MAX_EVENTS} events; use a run id once")
             return None
-        subject.seen += mark
+        subject.seen += mark + content
         self._admitted += 1
         if type(subject) is Run and producer not in subject.producers:
             subject.producers = self._shared.value((*subject.producers, producer)[-_PRODUCERS_KEPT:])
         return subject
+
+    def _again(self, event: events.Event, at: float, record: Record, topic: str, is_same: bool) -> None:
+        """Count an event whose id is known: a repeat, or another event under the id of one that was taken in."""
+        if is_same:
+            self.counters["duplicate", topic] += 1
+            return
+        producer, offset = event.producer, record.offset
+        detail = f"{producer} sent event {event.event_id} of this run before, with other content: an id is used once"
+        self._output.reject(record, Reason.CONFLICTING_DUPLICATE, detail)
+        conflict = Conflict(offset, at, event.run_id, producer, event.event_id)
+        self._output.pack(producer).conflicts.append(conflict)
 
     def _too_late(self, event: events.Event, record: Record, payer: int) -> None:
         """An event of a run that nothing is kept of but who paid for it: a charge counts, as bills come hours late."""
@@ -246,7 +276,8 @@ class RunStage:
             detail = "the run was closed and its events are no longer remembered"
             self._output.reject(record, Reason.TOO_LATE, detail)
             return
-        mark = fingerprint8_of(fingerprint8(event.run_id), fingerprint8(event.event_id))
+        charge = event_mark(JOBS, event.producer, event.event_id)
+        mark = fingerprint8_of(fingerprint8(event.run_id), charge)
         if self._charges.get(mark) is not None:
             self.counters["duplicate", JOBS] += 1
             return
@@ -292,7 +323,7 @@ class RunStage:
         self.counters["late", topic] += 1
         self._output.outcomes.evidence.append(
             Addendum(
-                evidence_id=outcome_id("addendum", event.run_id, event.event_id),
+                evidence_id=outcome_id("addendum", topic, event.run_id, event.producer, event.event_id),
                 run_id=event.run_id,
                 topic=topic,
                 event=Raw(record.value or b"null"),
@@ -358,12 +389,18 @@ class RunStage:
 
     # -- time and closing --------------------------------------------------------------------------------------------
 
-    def _controlled(self, topic: str, record: Record, said: Control) -> None:
-        """A record of our own: a heartbeat, or the notice that a producer's events were lost."""
-        if said.heartbeat:
+    def _control(self, record: Record) -> Control | Rejection | None:
+        batch = self._output.batch
+        return control(record, batch.topic, batch.partition, self._seal, self.clocks[batch.topic].at)
+
+    def _controlled(self, topic: str, record: Record, said: Control | Rejection) -> None:
+        """A control record: a heartbeat, the notice that a producer's events were lost, or another policy."""
+        if isinstance(said, Rejection):
+            self._output.reject(record, said.reason, said.detail)
+        elif said.heartbeat is not None:
             before = self.time
             # Each log is timed by itself, so that how the two are interleaved moves no time.
-            if self.clocks[topic].advance(record.timestamp / 1000) and self.time > before:
+            if self.clocks[topic].advance(said.heartbeat) and self.time > before:
                 self.tick(self.time)
         elif said.gap is not None and topic == JOBS:
             self._gaps[said.gap] = self.time
@@ -372,7 +409,7 @@ class RunStage:
         elif said.policy is not None and topic == JOBS:
             self._in_force.put(record, said.policy)
         else:
-            self._output.reject(record, Reason.UNKNOWN_TYPE, "a record of our own that does not belong into this topic")
+            self._output.reject(record, Reason.UNKNOWN_TYPE, "unexpected control record for this topic")
 
     @property
     def policy(self) -> Policy:
@@ -388,6 +425,11 @@ class RunStage:
     def now(self) -> float:
         """What all clocks have reached, seconds since the epoch; 0 before the first heartbeats."""
         return min(clock.at for clock in self.clocks.values())
+
+    @property
+    def heard_at(self) -> float:
+        """When the oldest of the last heartbeats was written, by their own stamps; seconds since the epoch."""
+        return min(clock.stamp for clock in self.clocks.values())
 
     def open_by_state(self) -> dict[str, int]:
         """How many open runs have got how far: submitted, waiting (routed), running (started), ended."""
@@ -585,7 +627,7 @@ def read_state(snapshot: bytes, kind: Any, version: int) -> Any:
         if found != version:
             raise ValueError(f"the snapshot has version {found}, this code reads {version}")
         return msgspec.msgpack.decode(snapshot, type=kind)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise ValueError(f"the snapshot is damaged: {error}") from error
 
 

@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 Numbers = NDArray[np.int64]
 #: Ranges of lost numbers kept to recognise one that turns up after all.
 _KEPT_RANGES: Final = 1_000
+#: What JSON numbers carry exactly (RFC 8259, section 6).
+MOST: Final = 2**53 - 1
+#: Numbers that one producer can have lost in a row; what is further ahead of all others is no number of its own count.
+MOST_JUMP: Final = 1_000_000
 
 
 def packed(numbers: list[int]) -> bytes:
@@ -46,12 +50,17 @@ class Producer(Struct, array_like=True):
         """Take in numbers: int64, little-endian."""
         self.fresh.append(numbers)
 
-    def merge(self, now: float) -> int:
-        """Put what came until `now` in order; says how many of it had been declared lost."""
+    def merge(self, now: float) -> tuple[int, int]:
+        """Put what came until `now` in order.
+
+        Returns
+        -------
+        How many numbers of it had been declared lost, and how many are out of all proportion and were left out.
+        """
         if not self.fresh:
-            return 0
+            return 0, 0
         self.heard_at = now
-        numbers = np.unique(np.frombuffer(self.ahead + b"".join(self.fresh), dtype="<i8"))
+        numbers, far = self._near(np.unique(np.frombuffer(self.ahead + b"".join(self.fresh), dtype="<i8")))
         self.fresh = []
         recovered = 0
         if self.frontier is not None:
@@ -59,7 +68,24 @@ class Producer(Struct, array_like=True):
             recovered = sum(self._recover(number) for number in numbers[:known].tolist()) if self.lost else 0
             numbers = numbers[known:]
         self._settle(numbers)
-        return recovered
+        return recovered, far
+
+    def _near(self, numbers: Numbers) -> tuple[Numbers, int]:
+        """Leave out of sorted numbers what is behind a jump that no loss explains, and return how many that is.
+
+        One number out of all proportion, forged or wrong, would make billions of losses.
+        """
+        possible = numbers[(numbers >= 0) & (numbers <= MOST)]
+        if self.frontier is None:  # nothing is known yet: most of them are right
+            edges = [0, *(np.flatnonzero(np.diff(possible) > MOST_JUMP) + 1).tolist(), len(possible)]
+            largest = int(np.argmax(np.diff(edges)))
+            first, last = edges[largest], edges[largest + 1]
+        else:
+            first = int(np.searchsorted(possible, self.frontier - MOST_JUMP))
+            begin = int(np.searchsorted(possible, self.frontier))
+            jumps = np.flatnonzero(np.diff(possible[begin:], prepend=self.frontier) > MOST_JUMP)
+            last = begin + int(jumps[0]) if len(jumps) else len(possible)
+        return possible[first:last], len(numbers) - (last - first)
 
     def tick(self, now: float, grace_seconds: float) -> list[tuple[int, int]]:
         """Declare lost what has been missing for a grace; says which (first, last) ranges. After `merge`."""

@@ -79,6 +79,7 @@ COUNTERS: Final = (
     CounterMetric("applied", "events_applied", ("topic",), "events taken in, once each"),
     CounterMetric("duplicate", "duplicates", ("topic",), "repeats recognised by event_id and set aside"),
     CounterMetric("rejected", "dead_letters", ("reason",), "records sent to the dead-letter topic"),
+    CounterMetric("implausible", "sequence_numbers_implausible", (), "sequence numbers left out: far from all others"),
     CounterMetric("late", "late_events", ("topic",), "events of a run that had already closed"),
     CounterMetric("answer", "gate_answers", ("answer",), "answers of the gate that were read"),
     CounterMetric("policy", "policy_bundles", ("outcome",), "bundles in the log, put in force or refused"),

@@ -17,6 +17,7 @@ from scipy import stats
 from app.conventions import (
     BASELINE_ALERT,
     CANARY_ALERT,
+    CONFLICT_ALERT,
     DRIFT_ALERTS,
     FALLBACK_CLASSICAL,
     FREEZE_OFFLOAD,
@@ -35,23 +36,24 @@ from app.core.canary import Canary, Release, compared, rollback, verdict
 from app.core.catalog import OTHER, RUNTIMES, UNKNOWN, Catalog
 from app.core.clock import Clock
 from app.core.conditions import Conditions
-from app.core.decode import Reason
+from app.core.decode import UNREADABLE, Reason, Rejection
 from app.core.drift import Drift, Ended, Firing, Found, Offer, Watched, possible, readings
 from app.core.drift_alert import drift_alert, ended, grave
 from app.core.evidence import instant
 from app.core.identity import outcome_id
 from app.core.orders import fallback, stream_target
-from app.core.outcomes import Alert, Broken, Gap, Lifted, Observation, Outcomes, Pack, Spending, Unauthorized
+from app.core.outcomes import Alert, Broken, Conflict, Gap, Lifted, Observation, Outcomes, Pack, Spending, Unauthorized
 from app.core.output import Output
-from app.core.records import Batch, Record, control
+from app.core.records import Batch, Control, Record, control
 from app.core.reproducibility import Counted, Waiting, compare
 from app.core.results import stream_key
 from app.core.runs import read_state
-from app.core.sequences import Producer
+from app.core.seal import UNSEALED, Seal
+from app.core.sequences import MOST_JUMP, Producer
 from app.core.spend import Burn, budget_ends_at
 from app.core.unauthorized import disabling, lifted, say
 
-VERSION: Final = 9
+VERSION: Final = 10
 #: The signals an observation carries, by the name of its field.
 SIGNALS: Final = tuple(DRIFT_ALERTS)
 _HOURS_KEPT: Final = 72
@@ -138,6 +140,7 @@ class _State(Struct):
     gaps: Conditions
     violations: Conditions
     divergences: Conditions
+    conflicts: Conditions
     waiting: Waiting
     marks: list[bytes]
     spent: Spent
@@ -213,12 +216,15 @@ class StreamStage:
         What the deployment knows: watches, variance windows, budgets.
     partitions
         How many partitions `jobs` has.
+    seal
+        What control records have to be sealed with.
     """
 
     topics: Final = (SAMPLES,)
 
-    def __init__(self, catalog: Catalog, partitions: int) -> None:
+    def __init__(self, catalog: Catalog, partitions: int, *, seal: Seal = UNSEALED) -> None:
         self._catalog = catalog
+        self._seal = seal
         self._partitions = partitions
         self._output = Output(partitions)
         self.clock = Clock()
@@ -238,6 +244,7 @@ class StreamStage:
         self.gaps = Conditions(PROVENANCE_GAP_ALERT, "lost")
         self.violations = Conditions(VIOLATION_ALERT)
         self.divergences = Conditions(REPLAY_ALERT)
+        self.conflicts = Conditions(CONFLICT_ALERT)
         self._waiting = Waiting()
         #: The last violations taken in: a restarted run stage says some of them again.
         self._marks: dict[bytes, None] = {}
@@ -264,22 +271,16 @@ class StreamStage:
         self._output.begin(batch)
         self._reconfigured()
         for record in batch.records:
-            said = control(record) if record.headers else None
+            at = self.clock.at
+            said = control(record, SAMPLES, batch.partition, self._seal, at) if record.headers else None
             if said is not None:
                 self._flush()  # before time moves, so that it does not matter how the log is cut into batches
-                if said.heartbeat and self.clock.advance(record.timestamp / 1000):
-                    self.tick(self.clock.watched)
-                elif said.rebaseline is not None:
-                    self._rebaseline(record, said.rebaseline)
-                elif not said.heartbeat:
-                    why = "a record of our own that does not belong into this topic"
-                    self._output.reject(record, Reason.UNKNOWN_TYPE, why)
+                self._controlled(record, said)
                 continue
             try:
                 pack = _PACK.decode(record.value or b"")
-                if any(key.count("\x1f") != 1 for key in pack.observations):
-                    raise msgspec.ValidationError("a key of observations is no stream")
-            except msgspec.MsgspecError as error:
+                _check(pack)
+            except UNREADABLE as error:
                 self._output.reject(record, Reason.MALFORMED_JSON, str(error))
                 continue
             self._take(pack)
@@ -287,6 +288,18 @@ class StreamStage:
         for order in self._output.outcomes.directives:
             self.counters["directive", order.directive, "lifted" if isinstance(order, Lifted) else "issued"] += 1
         return self._output.outcomes
+
+    def _controlled(self, record: Record, said: Control | Rejection) -> None:
+        """A control record: a heartbeat, or the wish for a new baseline."""
+        if isinstance(said, Rejection):
+            self._output.reject(record, said.reason, said.detail)
+        elif said.heartbeat is not None:
+            if self.clock.advance(said.heartbeat):
+                self.tick(self.clock.watched)
+        elif said.rebaseline is not None:
+            self._rebaseline(record, said.rebaseline)
+        else:
+            self._output.reject(record, Reason.UNKNOWN_TYPE, "unexpected control record for this topic")
 
     def _take(self, pack: Pack) -> None:
         source = pack.topic, pack.partition
@@ -305,6 +318,8 @@ class StreamStage:
             self._unauthorized(routing, source)
         for counted in _after(applied, pack.counted):
             self._count(counted)
+        for conflict in _after(applied, pack.conflicts):
+            self._conflict(conflict, source)
         self._follow(pack)
         self._applied[source] = pack.next - 1
 
@@ -359,6 +374,21 @@ class StreamStage:
                 "last": f"total variation distance {found.distance:.4f} where chance makes {found.floor:.4f}, "
                 f"p = {found.p_value:.2g}",
             },
+        )
+        self._output.outcomes.alerts += [alert] if alert is not None else []
+
+    def _conflict(self, conflict: Conflict, source: tuple[str, int]) -> None:
+        """An id that stands for two events: one alert a producer, however many there are."""
+        name = self.conflicts.place(conflict.producer)
+        alert = self.conflicts.take(
+            name,
+            {"producer": name},
+            f"{name} sends other events under ids that it has used (last: {conflict.event_id})",
+            severity="ticket",
+            position=(*source, conflict.offset),
+            at=self._heard_at(conflict.at),
+            watched=self.clock.watched,
+            run_ids=(conflict.run_id,),
         )
         self._output.outcomes.alerts += [alert] if alert is not None else []
 
@@ -566,7 +596,7 @@ class StreamStage:
         """Somebody decided that a signal of a stream is to be held against a new baseline; that is recorded."""
         try:
             asked = _REBASELINE.decode(value)
-        except (msgspec.MsgspecError, RecursionError) as error:
+        except UNREADABLE as error:
             self._output.reject(record, Reason.MALFORMED_JSON, str(error))
             return
         if bool(asked.cost_center) == bool(asked.signal):
@@ -693,6 +723,11 @@ class StreamStage:
         return self.clock.at
 
     @property
+    def heard_at(self) -> float:
+        """When the last heartbeat was written, by its own stamp; seconds since the epoch."""
+        return self.clock.stamp
+
+    @property
     def replays_waiting(self) -> int:
         """Runs that were chosen and whose replay has not come."""
         return len(self._waiting.originals)
@@ -710,7 +745,10 @@ class StreamStage:
             why = "the cool-down has ended; a change that stays may be said again"
             self._said_ended(Ended(watch.labels(lane), firing, why), self.clock.at)
         for name, producer in list(self.producers.items()):
-            self.counters["recovered",] += producer.merge(now)
+            recovered, far = producer.merge(now)
+            self.counters["recovered",] += recovered
+            if far:
+                self._implausible(name, far)
             if now - producer.heard_at > _SILENT_SECONDS:
                 del self.producers[name]  # it will not come back under this name, and the next one needs the place
                 continue
@@ -723,12 +761,12 @@ class StreamStage:
         for endpoint, alert in self.routings.quiet(now, self.clock.at, quiet):
             outcomes.alerts.append(alert)
             outcomes.directives += lifted(endpoint)
-        for conditions in (self.gaps, self.violations, self.divergences):
+        for conditions in (self.gaps, self.violations, self.divergences, self.conflicts):
             outcomes.alerts += [alert for _, alert in conditions.quiet(now, self.clock.at, quiet)]
         for endpoint, alert in self.routings.more(now, self.clock.at):
             outcomes.alerts.append(alert)
             outcomes.directives += [given] if (given := disabling(endpoint, alert)) is not None else []
-        for conditions in (self.gaps, self.violations, self.divergences):
+        for conditions in (self.gaps, self.violations, self.divergences, self.conflicts):
             outcomes.alerts += [alert for _, alert in conditions.more(now, self.clock.at)]
 
     def _watch_spending(self, now: float) -> None:
@@ -742,6 +780,22 @@ class StreamStage:
             outcomes.alerts.append(alert)
             if over is not None and over.target not in self.burn.conditions.standing:
                 outcomes.directives.append(over)
+
+    def _implausible(self, producer: str, count: int) -> None:
+        self.counters["implausible",] += count
+        text = f"sequence numbers of {producer} are more than {MOST_JUMP:,} away from all others"
+        name = self.gaps.place(producer)
+        alert = self.gaps.take(
+            name,
+            {"producer": name},
+            text,
+            severity="ticket",
+            position=("far", f"{self.clock.watched:.3f}"),
+            at=self.clock.at,
+            watched=self.clock.watched,
+            count=count,
+        )
+        self._output.outcomes.alerts += [alert] if alert is not None else []
 
     def _gap(self, producer: str, ranges: list[tuple[int, int]]) -> None:
         lost = sum(last - first + 1 for first, last in ranges)
@@ -780,6 +834,7 @@ class StreamStage:
                 self.gaps,
                 self.violations,
                 self.divergences,
+                self.conflicts,
                 self._waiting,
                 list(self._marks),
                 self.spent,
@@ -801,6 +856,7 @@ class StreamStage:
         self.clock, self.streams, self.producers = state.clock, state.streams, state.producers
         self.routings, self.gaps, self.violations = state.routings, state.gaps, state.violations
         self.divergences, self._waiting = state.divergences, state.waiting
+        self.conflicts = state.conflicts
         self._marks = dict.fromkeys(state.marks)
         self.spent, self.burn = state.spent, state.burn
         self._applied = {(topic, partition): offset for topic, partition, offset in state.applied}
@@ -814,7 +870,21 @@ class StreamStage:
         self._compared = {key for key, stream in self.streams.items() if stream.canaries}
 
 
-P = TypeVar("P", Observation, Spending, Unauthorized, Counted)
+P = TypeVar("P", Observation, Spending, Unauthorized, Counted, Conflict)
+
+
+def _check(pack: Pack) -> None:
+    """Refuse a pack whose types are right and whose values cannot be.
+
+    Raises
+    ------
+    ValueError
+        If a key is no stream, or sequence numbers are cut off.
+    """
+    if any(key.count("\x1f") != 1 for key in pack.observations):
+        raise ValueError("a key of observations is no stream")
+    if any(len(numbers) % 8 for numbers in pack.sequences.values()):
+        raise ValueError("sequence numbers of a producer are cut off")
 
 
 def _after(offset: int, items: list[P]) -> list[P]:

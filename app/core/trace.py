@@ -19,7 +19,7 @@ _NO_TRACE: Final = b"0" * 32
 _NO_SPAN: Final = b"0" * 16
 
 
-def context(headers: Iterable[tuple[str, bytes]]) -> bytes | None:
+def context(headers: Iterable[tuple[str, bytes | None]]) -> bytes | None:
     """The trace context in the headers of a record or request; None where there is none or it is malformed."""
     for name, text in headers:
         if name in _NAMES and text:

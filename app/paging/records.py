@@ -12,6 +12,7 @@ from msgspec import Struct, field
 
 from app import kafka
 from app.conventions import EVIDENCE, VIOLATIONS
+from app.core.decode import UNREADABLE
 from app.core.evidence import instant
 from app.settings import Settings
 from app.stream.checkpoint import end_offset
@@ -158,7 +159,7 @@ def _wrong(topic: str, value: bytes) -> Iterator[str]:
             yield f"violated {violated.rule}" + ("" if violated.mode == "enforce" else f" ({violated.mode})")
             return
         closed = _CLOSED.decode(value)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         yield f"unreadable in {topic}"
         return
     yield from (f"lacks {name}" for name in closed.required if name in closed.missing)

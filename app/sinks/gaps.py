@@ -1,15 +1,20 @@
-"""Notices to the runs that events of a producer were lost: records of our own among the job events."""
+"""Notices to the runs that events of a producer were lost: control records among the job events."""
 
+import time
 from collections.abc import Iterator
 
 from app.conventions import GAP_HEADER, JOBS
 from app.core.outcomes import Outcomes
+from app.core.seal import Seal
 from app.sinks.topic import Line, TopicSink
 
 
-def _lines(outcomes: Outcomes) -> Iterator[Line]:
-    for gap in outcomes.gaps:
-        yield Line(None, b"{}", [(GAP_HEADER, gap.producer.encode())], partition=gap.partition)
+def sink(seal: Seal) -> TopicSink:
+    """Return the sink; `seal` is that of the deployment."""
 
+    def lines(outcomes: Outcomes) -> Iterator[Line]:
+        for gap in outcomes.gaps:
+            headers = seal.headers(JOBS, gap.partition, GAP_HEADER, gap.producer.encode(), b"{}", time.time())
+            yield Line(None, b"{}", headers, partition=gap.partition)
 
-SINK = TopicSink(JOBS, _lines)
+    return TopicSink(JOBS, lines)

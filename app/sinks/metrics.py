@@ -72,6 +72,7 @@ def known_keys(catalog: Catalog, rules: Iterable[Rule]) -> dict[str, set[Key]]:
         "lost": {()},
         "recovered": {()},
         "unwatched": {()},
+        "implausible": {()},
         "late_spend": {()},
         "spend": {(center, runtime) for center in catalog.budgets for runtime in RUNTIMES},
         "observed": {(signal,) for signal in SIGNALS},
@@ -84,7 +85,7 @@ def known_keys(catalog: Catalog, rules: Iterable[Rule]) -> dict[str, set[Key]]:
 #: Counters that are kept by the stream stage; all others are the run stage's.
 _STREAM_COUNTERS: Final = frozenset(
     {"observed", "drift", "drift_resolved", "rebaselined", "refused", "lost", "recovered", "unwatched", "late_spend"}
-    | {"M2", "M4", "M10", "canary", "directive", "recalibrated", "replay"}
+    | {"M2", "M4", "M10", "canary", "directive", "recalibrated", "replay", "implausible"}
 )
 
 
@@ -129,7 +130,7 @@ class StageCollector(Collector):
         stages = RunStage | StreamStage
         # A counter that continues from a checkpoint is behind what was shown before, and a counter that falls is taken
         # for one that began anew. So what was in the log is taken in before the partition is shown.
-        shown = [unit for unit in units if isinstance(unit.stage, stages) and unit.stage.now >= unit.restored_at]
+        shown = [unit for unit in units if isinstance(unit.stage, stages) and unit.has_caught_up]
         counted = [(str(unit.partition), unit.stage) for unit in shown if isinstance(unit.stage, stages)]
         rules = [rule for _, stage in counted if isinstance(stage, RunStage) for rule in stage.policy.rules.values()]
         known = known_keys(self._catalog, rules)
@@ -245,8 +246,7 @@ class StageCollector(Collector):
         now = time.time()
         for unit in list(self._shell.units.values()):
             if isinstance(unit.stage, RunStage):
-                has_caught_up = unit.stage.now >= unit.restored_at
-                heard_at = unit.stage.now if has_caught_up else unit.applied_at
+                heard_at = unit.stage.heard_at if unit.has_caught_up else unit.applied_at
                 family.add_metric([str(unit.partition)], max(0.0, now - heard_at))
         return family
 

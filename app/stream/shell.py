@@ -37,17 +37,26 @@ class Unit:
         self.partition = partition
         self.stage: Stage = kind.build(partition)
         self.positions: dict[str, int] = {}
-        #: When it was made; a heartbeat from then on says that what was in the log by then was taken in.
-        self.restored_at = time.time()
         #: When it last took anything in.
-        self.applied_at = self.restored_at
+        self.applied_at = time.time()
         self.writing: asyncio.Future[None] | None = None
+        #: Topic -> the offset of the first heartbeat that was written for it since it was made.
+        self.first_beats: dict[str, int] = {}
         self.checkpointed: dict[str, int] = {}
         self.checkpointed_at = time.time()
         self.next_checkpoint = 0.0
         #: Seconds of this process that the last checkpoint took.
         self.cost = 0.0
         self.lock = asyncio.Lock()
+
+    @property
+    def has_caught_up(self) -> bool:
+        """Whether all that was in the logs when it was made has been taken in: a heartbeat from then on came through.
+
+        By places in the log and not by clocks: one that is set back would hide a partition for as long.
+        """
+        beats = self.first_beats
+        return all(name in beats and self.positions.get(name, 0) > beats[name] for name in self.kind.topics)
 
 
 class Shell:
@@ -66,7 +75,7 @@ class Shell:
     beginnings
         The first offset that each partition still has.
     beat
-        Puts a heartbeat into a partition.
+        Puts a heartbeat into a partition of a topic (its short name), and returns its offset.
     topic
         Short name -> full name of a topic.
     client_options, consumer_options
@@ -84,7 +93,7 @@ class Shell:
         store: Store,
         commit: Callable[[dict[TP, int]], Awaitable[Any]],
         beginnings: Callable[[Iterable[TP]], Awaitable[dict[TP, int]]],
-        beat: Callable[[str, int], Awaitable[Any]],
+        beat: Callable[[str, int], Awaitable[int]],
         topic: Callable[[str], str],
         client_options: dict[str, Any],
         consumer_options: dict[str, Any],
@@ -262,14 +271,13 @@ class Shell:
         """Put a heartbeat into every partition we hold, without end: time goes through the log like everything."""
         while True:
             await asyncio.sleep(self._heartbeat_seconds)
-            beats = [
-                self._beat(self._topic(name), unit.partition)
-                for unit in self.units.values()
-                for name in unit.kind.topics
-            ]
-            for result in await asyncio.gather(*beats, return_exceptions=True):
-                if isinstance(result, Exception):
+            places = [(unit, name) for unit in self.units.values() for name in unit.kind.topics]
+            beats = [self._beat(name, unit.partition) for unit, name in places]
+            for (unit, name), result in zip(places, await asyncio.gather(*beats, return_exceptions=True), strict=True):
+                if isinstance(result, BaseException):
                     log.warning("a heartbeat could not be written: %s", result)
+                else:
+                    unit.first_beats.setdefault(name, result)
 
     async def run_watchdog(self, waiting: Callable[[], int]) -> None:
         """End the process when it gets nowhere: without an assignment, or with records `waiting` and none taken in."""

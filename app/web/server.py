@@ -29,6 +29,7 @@ _FIGURES: Final = (
     ("drift_alerts", "drift alerts"),
     ("last_checkpoint_seconds_ago", "oldest last checkpoint (seconds ago)"),
     ("records_deleted_unread", "records Kafka deleted unread"),
+    ("control_records_sealed", "control records are sealed with a key"),
 )
 
 
@@ -112,6 +113,8 @@ p99 {_number(age["p99"])} s · <a href="/metrics">metrics</a> · <a href="/statu
 def _number(value: Any) -> str:
     if value is None:
         return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}"
 
 

@@ -12,7 +12,9 @@ from app.sinks.metrics import selected
 from app.stream.shell import Shell
 
 
-def status(shell: Shell, lag: Mapping[tuple[str, int], int], build: Mapping[str, str]) -> dict[str, Any]:
+def status(
+    shell: Shell, lag: Mapping[tuple[str, int], int], build: Mapping[str, str], *, sealed: bool = False
+) -> dict[str, Any]:
     """Totals of what this worker holds.
 
     Parameters
@@ -23,6 +25,8 @@ def status(shell: Shell, lag: Mapping[tuple[str, int], int], build: Mapping[str,
         Records of each (topic, partition) that wait.
     build
         What identifies this build.
+    sealed
+        Whether control records have to be sealed with a key.
     """
     units = list(shell.units.values())
     runs = [unit.stage for unit in units if isinstance(unit.stage, RunStage)]
@@ -50,6 +54,7 @@ def status(shell: Shell, lag: Mapping[tuple[str, int], int], build: Mapping[str,
         "last_checkpoint_seconds_ago": max((time.time() - unit.checkpointed_at for unit in units), default=None),
         "records_deleted_unread": sum(shell.lost.values()),
         "partitions": sorted({unit.partition for unit in units}),
+        "control_records_sealed": sealed,
         "ready": shell.ready,
         "restored_seconds": shell.restored_seconds,
         "build": {**build, "policy_revision": ", ".join(sorted({stage.policy.revision for stage in runs}))},

@@ -7,7 +7,8 @@ from app.stream.ages import Ages
 class Unit:
     def __init__(self, kind, partition):
         self.kind, self.partition, self.stage = kind, partition, kind.build(partition)
-        self.restored_at = self.applied_at = self.checkpointed_at = 0.0
+        self.applied_at = self.checkpointed_at = 0.0
+        self.has_caught_up = True
 
 
 class Shell:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from app.conventions import HEARTBEAT_HEADER
+from app.core.clock import WINDOW
 from app.core.records import Batch
 
 
@@ -35,6 +36,10 @@ class Log:
 
     def heartbeat(self, topic, at):
         return self.batch(topic, [b"{}"], at, ((HEARTBEAT_HEADER, b"1"),))
+
+    def agreed(self, topic, at):
+        """So many heartbeats dated about `at` that the clock believes them, however far it is from there."""
+        return [self.heartbeat(topic, at - back / 1000) for back in reversed(range(WINDOW))]
 
 
 def raw(value):

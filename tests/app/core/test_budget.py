@@ -27,7 +27,8 @@ class Bench:
         self.lifted += [each for each in outcomes.directives if isinstance(each, Lifted)]
 
     def beat(self, at):
-        self._keep(self.stage.apply(self.log.heartbeat(SAMPLES, at)))
+        for batch in self.log.agreed(SAMPLES, at):
+            self._keep(self.stage.apply(batch))
 
     def spend(self, usd, center="logistics", runtime="quantum", at=HOUR + 10):
         pack = Pack("jobs", 0, self.offset, self.offset + 1)

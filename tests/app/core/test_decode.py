@@ -168,3 +168,38 @@ def test_what_is_taken_in_survives_a_round_trip(value):
     taken = decode_job(value)
     if not isinstance(taken, Rejection):
         assert decode_job(msgspec.json.encode(taken)) == taken
+
+
+REPEATED = {
+    "at the top": b'{"type":"started","event_id":"e","run_id":"a","at":"2026-01-01T00:00:00Z","producer":"p","seq":0,'
+    b'"run_id":"b"}',
+    "the tag": b'{"type":"started","type":"completed","event_id":"e","run_id":"a","at":"2026-01-01T00:00:00Z",'
+    b'"producer":"p","seq":0}',
+    "escaped": b'{"type":"started","event_id":"e","run_id":"a","at":"2026-01-01T00:00:00Z","producer":"p","seq":0,'
+    b'"\\u0072un_id":"b"}',
+    "within": b'{"type":"submitted","event_id":"e","run_id":"a","at":"2026-01-01T00:00:00Z","producer":"p","seq":0,'
+    b'"consent":{"granted":true,"granted":false}}',
+    "spread": b'{"type"\t:\n"started","event_id":"e","run_id":"a","at":"2026-01-01T00:00:00Z","producer":"p",'
+    b'"seq":0,\n"seq" : 1}',
+    "among unknown fields": b'{"type":"started","event_id":"e","run_id":"a","at":"2026-01-01T00:00:00Z",'
+    b'"producer":"p","seq":0,"more":{"x":1,"x":2}}',
+}
+
+
+@pytest.mark.parametrize("name", REPEATED)
+def test_a_key_that_stands_twice_is_refused(name):
+    assert decode_job(REPEATED[name]).reason is Reason.DUPLICATE_KEY
+
+
+def test_outcomes_that_stand_twice_are_refused():
+    value = dump(result()).replace(b'"11111": 50', b'"11111": 50, "00000": 48')
+    assert decode_result(value).reason is Reason.DUPLICATE_KEY
+
+
+@given(st.lists(st.sampled_from(["a", "b", "\\u0061", 'c\\"', "d"]), max_size=5), st.sampled_from([":", " :", "\n: "]))
+def test_keys_of_fields_that_are_not_known_are_compared_as_they_are_read(names, colon):
+    given_value = dump(event("started", reason="x"))[:-1]
+    more = "".join(f',"{name}"{colon}"{name}:{name}"' for name in names)
+    found = decode_job(given_value + more.encode() + b"}")
+    read = [name.replace("\\u0061", "a") for name in names]
+    assert (getattr(found, "reason", None) is Reason.DUPLICATE_KEY) == (len(set(read)) < len(read))

@@ -76,7 +76,8 @@ class Bench:
     def beat(self, to=None):
         self.now = self.now + 1 if to is None else to
         for topic in RunStage.topics:
-            self.apply(self.log.heartbeat(topic, self.now))
+            for batch in self.log.agreed(topic, self.now) if to else [self.log.heartbeat(topic, self.now)]:
+                self.apply(batch)
 
     def alerts(self, name):
         return [alert for each in self.outcomes for alert in each.alerts if alert.name == name]
@@ -227,7 +228,8 @@ def test_how_the_logs_are_interleaved_does_not_decide_what_is_exempted(catalog, 
         bench.beat()
         for topic in RunStage.topics:
             if topic != late:
-                bench.apply(bench.log.heartbeat(topic, Log.START + 31 * DAY))
+                for batch in bench.log.agreed(topic, Log.START + 31 * DAY):
+                    bench.apply(batch)
         found.append(by_rule(bench.jobs(*misrouted("run-1"))))
     assert found == [[("enforce", None)]] * 2
 

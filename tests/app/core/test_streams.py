@@ -8,6 +8,7 @@ from records import Log
 from streams import KEY, Bench, pack
 
 from app.conventions import SAMPLES
+from app.core.clock import WINDOW
 from app.core.evidence import instant
 from app.core.outcomes import Broken, Pack, Spending
 from app.core.streams import Moments, StreamStage, variance_ratio
@@ -159,7 +160,7 @@ def test_hours_that_can_change_no_more_are_folded(bench):
     for hour in range(200):
         at = Log.START + hour * 3600
         bench.now = at
-        bench.beat(1)
+        bench.beat(WINDOW)
         bench.apply(Pack("jobs", 0, hour, hour + 1, spending=[Spending(hour, at, "logistics", "quantum", 1)]))
     assert bench.stage.budget_hours() == {("logistics", "quantum"): (200, 200)}
     assert len(bench.stage.hours) <= 73

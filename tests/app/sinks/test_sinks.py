@@ -10,9 +10,10 @@ from app.conventions import JOBS, RESULTS
 from app.core.decode import Reason
 from app.core.outcomes import Alert, DeadLetter, Directive, Gap, Outcomes, ReplayRequest
 from app.core.runs import RunStage
-from app.main import SINKS
+from app.main import sinks
 from app.sinks.topic import Publisher
 
+SINKS = sinks()
 every = pytest.mark.parametrize("sink", SINKS, ids=lambda sink: sink.topic)
 
 
