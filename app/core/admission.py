@@ -4,7 +4,7 @@ It follows from the rules on what the run declares and where it is to go, with e
 force. Deny is what is left when there is no answer.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Final, Literal, NamedTuple
@@ -147,26 +147,46 @@ def asked(request: AdmissionRequest, trace_id: str | None = None) -> Asked:
 _NO_TIME: Final = datetime.fromtimestamp(0, UTC)
 
 
-def obeyed(run: Declared, routing: Routing | None, directives: Iterable[Directive]) -> list[Directive]:
-    """The directives that a run must obey on its way, by their order."""
-    backend = endpoint = sent_to = None
-    if routing is not None:
-        backend, endpoint, sent_to = routing.backend, routing.endpoint, routing.runtime
+def obeyed(
+    run: Declared, routing: Routing | None, directives: Iterable[Directive], data: Mapping[str, Any]
+) -> list[Directive]:
+    """Return the directives that a run must obey on its way, by their order.
+
+    What a request leaves out may be what a directive is about, and is taken for it: leaving out where a run goes, or
+    who pays for it, hides no directive. A run that declares the classical path and names no routing takes that path.
+
+    Parameters
+    ----------
+    run, routing
+        What is declared, and where it is to go.
+    directives
+        Those that are active.
+    data
+        What the rules know: which workloads and cost centers there are.
+    """
+    sent = routing or Routing()
+    is_classical = run.runtime == CLASSICAL and (routing is None or routing.runtime == CLASSICAL)
 
     def concerns(order: Directive) -> bool:
         if order.directive == DISABLE_ROUTING:
-            return order.target == endpoint
+            return order.target == sent.endpoint or (sent.endpoint is None and not is_classical)
         if order.directive == ROLLBACK_CANARY:
-            return bool(run.canary) and is_of(order.target, run.workload, backend)
-        if run.runtime == CLASSICAL and sent_to in {None, CLASSICAL}:
-            return False  # the rest is about quantum computers
-        if order.directive == FREEZE_OFFLOAD:
-            return order.target == run.cost_center
-        if order.directive == FALLBACK_CLASSICAL:
-            return order.target in {backend, endpoint} or is_of(order.target, run.workload, backend)
-        return False
+            return bool(run.canary) and (run.workload is None or is_of(order.target, run.workload, sent.backend))
+        return not is_classical and _concerns_quantum(order, run, sent, data)
 
     return [each for each in directives if concerns(each)]
+
+
+def _concerns_quantum(order: Directive, run: Declared, sent: Routing, data: Mapping[str, Any]) -> bool:
+    """Return whether a directive about quantum computers is about a run that goes to one, as far as it says."""
+    if order.directive == FREEZE_OFFLOAD:
+        return order.target == run.cost_center or run.cost_center not in data.get("cost_centers", {})
+    if order.directive != FALLBACK_CLASSICAL:
+        return False
+    if order.target in {sent.backend, sent.endpoint} or is_of(order.target, run.workload, sent.backend):
+        return True
+    others = {*data.get("workloads", {})} - {run.workload}
+    return None in {run.workload, sent.endpoint, sent.backend} and order.target.partition("/")[0] not in others
 
 
 def judged(policy: Policy, ask: Ask, asked: Facts, now: float) -> tuple[Verdict, tuple[str, ...]]:
@@ -219,12 +239,14 @@ def decide(question: Asked, policy: Policy, ask: Ask, directives: Iterable[Direc
     planned = question.facts
     verdict, failed_open = judged(policy, ask, planned, now)
     run = planned.declared
-    orders = obeyed(run, planned.routing, active(directives, now)) if run is not None else []
+    known = policy.pack.data
+    orders = obeyed(run, planned.routing, active(directives, now), known) if run is not None else []
     answer: Answer = "allow"
     if verdict.denies or orders:
         answer = "deny"
         classical = question.classical
-        if classical is not None and classical.declared is not None and not obeyed(classical.declared, None, orders):
+        alone = classical.declared if classical is not None else None
+        if classical is not None and alone is not None and not obeyed(alone, None, orders, known):
             instead, more = judged(policy, ask, classical, now)
             answer = "deny" if instead.denies else "fallback_classical"
             failed_open = tuple(sorted({*failed_open, *more}))

@@ -10,8 +10,10 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import Struct, field
+from xxhash import xxh3_64_digest
 
 from app.core import events, ledger
+from app.core.obedience import CLASSICAL, UNKNOWN_FACTS, Sent, findings, strictest, unpacked
 from app.core.remembered import Remembered
 from app.core.run import Declared, Derived, Routing, Run, declared_values
 
@@ -79,8 +81,16 @@ class OutcomeFacts(Struct, frozen=True, gc=False, kw_only=True):
     signed: bool = False
     #: From the parameters' own date to the end of the run, rounded up.
     calibration_age_hours: int | None = None
-    #: What the gate answered (allow, deny or fallback_classical), by its own record; null if nobody asked.
+    #: What the gate answered (allow, fallback_classical or deny), by its own records, the strictest; null if nobody
+    #: asked.
     answer: str | None = None
+    #: What is wrong with how the run went on, held against the gate's answers: `obedience.Finding`.
+    gate: tuple[str, ...] = ()
+    #: Whether the scheduler had rejected the run.
+    rejected: bool = False
+    completed: bool = False
+    #: Whether anything was charged for it.
+    billed: bool = False
 
 
 class Clear(Struct, frozen=True, gc=False):
@@ -187,8 +197,48 @@ def derived(event: events.Submitted) -> Derived:
     )
 
 
-def outcome(run: Run, path: list[tuple[str, float]], answer: str | None) -> OutcomeFacts:
-    """How a run ended, as far as it is known when it closes: its steps (`ledger.steps`), and what the gate answered."""
+def facts_mark(part: RunFacts | RoutingFacts) -> bytes:
+    """Return eight bytes that stand for what a run declares, or for where it is sent."""
+    return xxh3_64_digest(msgspec.json.encode(part))
+
+
+def _mark_of_run(known: tuple[Declared | None, Derived | None]) -> bytes:
+    return facts_mark(_shown(run_facts(*known)))
+
+
+def _mark_of_routing(routing: Routing) -> bytes:
+    return facts_mark(_shown(msgspec.convert(routing, RoutingFacts, from_attributes=True)))
+
+
+_RUN_MARKS: Final = Remembered(_mark_of_run, 16_384)
+_ROUTING_MARKS: Final = Remembered(_mark_of_routing, 16_384)
+
+
+def sent(run: Run, path: list[tuple[str, float]]) -> list[Sent]:
+    """Return where a run went: its routings, or somewhere unknown if it went on without one.
+
+    Parameters
+    ----------
+    run, path
+        The run, and its steps in the order they happened (`ledger.steps`).
+    """
+    if run.routing is None:
+        went_on = [(name, at) for name, at in path if name in _WENT_ON]
+        if not went_on:
+            return []
+        name, at = went_on[0]
+        return [Sent(at, CLASSICAL if name == "fell_back" else None, UNKNOWN_FACTS)]
+    last = max(at for name, at in path if name == "routed")
+    return [Sent(at, where.runtime, _ROUTING_MARKS[where]) for at, where in (*run.earlier, (last, run.routing))]
+
+
+#: Steps by which a run got further than being asked for.
+_WENT_ON: Final = frozenset({"routed", "started", "fell_back", "completed"})
+
+
+def outcome(run: Run, path: list[tuple[str, float]]) -> OutcomeFacts:
+    """Return how a run ended, as far as it is known: its steps (`ledger.steps`), and what the gate had answered."""
+    answers = unpacked(run.answers)
     decision, origin = run.decision, run.results.origin if run.results is not None else None
     decided = decision is not None and decision.made
     age = None
@@ -208,12 +258,18 @@ def outcome(run: Run, path: list[tuple[str, float]], answer: str | None) -> Outc
         backend=origin.backend if origin is not None else None,
         signed=run.results is not None and run.results.signed,
         calibration_age_hours=age,
-        answer=answer,
+        answer=strictest(answers),
+        gate=findings(answers, _RUN_MARKS[run.declared, run.derived], sent(run, path)),
+        rejected=bool(run.steps & _REJECTED),
+        completed=bool(run.steps & _COMPLETED),
+        billed=bool(run.charges),
     )
 
 
 _ROUTED: Final = 1 << ledger.CODES[events.Routed]
 _ADMITTED: Final = 1 << ledger.CODES[events.Admitted]
+_COMPLETED: Final = 1 << ledger.CODES[events.Completed]
+_REJECTED: Final = 1 << ledger.CODES[events.Rejected]
 
 #: Job event -> its fields that hold words of a person or a program. Digests and codes are none.
 TEXTS: Final[dict[type, tuple[str, ...]]] = {
@@ -232,6 +288,14 @@ TEXTS: Final[dict[type, tuple[str, ...]]] = {
 
 #: What personal data in clear text must contain. What has none of it need not be shown to the rules.
 _SUSPICIOUS: Final = re.compile(r"@|[0-9]{3}-[0-9]{2}-[0-9]{4}|(?:[0-9][ -]?){13}")
+#: Ranges and lengths that issuers of payment cards use (ISO/IEC 7812-1): Visa; Mastercard; American Express; Discover;
+#: Diners Club; JCB; UnionPay; Maestro. Times in milliseconds begin with 1 and are none.
+_ISSUED: Final = re.compile(
+    r"4[0-9]{12}(?:[0-9]{3}){0,2}|(?:5[1-5][0-9]{2}|222[1-9]|22[3-9][0-9]|2[3-6][0-9]{2}|27[01][0-9]|2720)[0-9]{12}"
+    r"|3[47][0-9]{13}|(?:6011|64[4-9][0-9]|65[0-9]{2})[0-9]{12}(?:[0-9]{3})?|3(?:0[0-5]|095|[689][0-9])[0-9]{11}"
+    r"|35(?:2[89]|[3-8][0-9])[0-9]{12}|62[0-9]{14,17}|(?:50|5[6-9]|6[0-9])[0-9]{11,17}"
+)
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _NUMBER: Final = re.compile(r"[0-9](?:[ -]?[0-9]){12,18}")
 
 
@@ -246,9 +310,12 @@ def clear(event: events.JobEvent) -> tuple[Clear, ...]:
         value = getattr(event, name)
         if value:
             found += [Clear(name, text) for text in _SUSPECTS[value]]
-    if "@" in event.run_id:
-        found.append(Clear("run_id", _shape(event.run_id)))
     return tuple(found)
+
+
+def clear_id(run_id: str) -> tuple[Clear, ...]:
+    """Return the id of a run if it may be personal data in clear: every record about the run would repeat it."""
+    return (Clear("run_id", _shape(run_id)),) if _suspicious(run_id) else ()
 
 
 def _suspects(value: str | tuple[str, ...] | events.Consent) -> tuple[str, ...]:
@@ -271,7 +338,7 @@ _SUSPECTS: Final = Remembered(_suspects, 16_384, keep=lambda _, found: not found
 
 def _suspicious(text: str) -> bool:
     found = _SUSPICIOUS.search(text)
-    if found is None:
+    if found is None or _UUID.fullmatch(text):
         return False
     if found[0] == "@" or len(found[0]) == len("000-00-0000"):
         return True
@@ -279,7 +346,10 @@ def _suspicious(text: str) -> bool:
 
 
 def _is_card(text: str) -> bool:
-    """Whether the digits carry the check digit of a card number."""
-    digits = [int(character) for character in reversed(text) if character.isdigit()]
+    """Whether the digits are of the form of a card number: an issuer's range and length, and the check digit."""
+    number = re.sub("[ -]", "", text)
+    if not _ISSUED.fullmatch(number):
+        return False
+    digits = [int(character) for character in reversed(number)]
     doubled = [sum(divmod(2 * digit, 10)) for digit in digits[1::2]]
     return (sum(digits[::2]) + sum(doubled)) % 10 == 0

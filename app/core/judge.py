@@ -9,11 +9,11 @@ from app.core.catalog import ANY, UNKNOWN, Catalog
 from app.core.facts import DecisionFacts, Facts
 from app.core.identity import event_mark, fingerprint8, outcome_id
 from app.core.in_force import InForce
-from app.core.outcomes import CANARY, Answer, Broken, Observation, Spending, Unauthorized, Violation
+from app.core.outcomes import CANARY, Broken, Observation, Spending, Unauthorized, Violation
 from app.core.output import Output
 from app.core.policy import ROUTING_RULE, Breach, Verdict
 from app.core.results import stream_key
-from app.core.run import Declared, Payer, Routing, Run, Subject, routing_values
+from app.core.run import SEEN_BYTES, Declared, Payer, Routing, Run, routing_values
 from app.core.trace import trace_id, traceparent
 
 
@@ -34,7 +34,7 @@ class Judge:
         self._output = output
         self._counters = output.counters
 
-    def judge(self, event: Any, subject: Subject, offset: int, place: int | None = None) -> None:
+    def judge(self, event: Any, subject: Run, offset: int, place: int | None = None) -> None:
         """Judge an event; one of a type that is not in `JUDGED` has no judgement.
 
         Parameters
@@ -54,17 +54,20 @@ class Judge:
         if of_type is not None:
             of_type(self, event, subject, offset, offset if place is None else place)
 
-    def read(self, event: events.JobEvent, subject: Subject, offset: int) -> None:
+    def read(self, event: events.JobEvent, subject: Run, offset: int) -> None:
         """Judge the texts of an event, which needs no declaration."""
         found = facts.clear(event)
+        if not subject.seen or len(subject.seen) == SEEN_BYTES:  # its id is looked at with the first of its events
+            found += facts.clear_id(event.run_id)
         if found:
             asked = Facts((facts.TEXT,), clear=found)
             self._judged(asked, subject, event.run_id, event.at.timestamp(), offset, event.producer)
 
-    def ended(self, run_id: str, run: Run, path: list[tuple[str, float]], answer: Answer | None) -> None:
+    def ended(self, run_id: str, run: Run, path: list[tuple[str, float]], again: object = None) -> None:
         """Judge how a run ended, by its steps and what the gate had answered.
 
-        What went on without being routed is judged as a run as well.
+        What went on without being routed is judged as a run as well. Where that is judged `again`, because more of the
+        run came after it was closed, what was found before is not told twice.
         """
         if not run.steps & _WENT_ON_BITS and run.decision is None:
             return  # refused, given up, or nothing but results: it influenced nothing
@@ -73,12 +76,12 @@ class Judge:
             run.declared,
             run.derived,
             run.routing,
-            outcome=facts.outcome(run, path, answer),
+            outcome=facts.outcome(run, path),
         )
         at = path[-1][1] if path else run.decision.at if run.decision is not None else 0.0
-        self._judged(asked, run, run_id, at, None, None)
+        self._judged(asked, run, run_id, at, None, None, () if again is None else (again,))
 
-    def _routing(self, event: events.Routed, subject: Subject, offset: int, place: int) -> None:
+    def _routing(self, event: events.Routed, subject: Run, offset: int, place: int) -> None:
         judging = (facts.ROUTING,) if subject.ruled else (facts.RUN, facts.ROUTING)
         asked = Facts(judging, subject.declared, subject.derived, Routing(*routing_values(event)))
         verdict = self._judged(asked, subject, event.run_id, event.at.timestamp(), offset, event.producer)
@@ -92,10 +95,19 @@ class Judge:
             self._output.pack(endpoint).unauthorized.append(handed_on)
 
     def _judged(
-        self, asked: Facts, subject: Subject, run_id: str, at: float, offset: int | None, producer: str | None
+        self,
+        asked: Facts,
+        subject: Run,
+        run_id: str,
+        at: float,
+        offset: int | None,
+        producer: str | None,
+        again: tuple[object, ...] = (),
     ) -> Verdict:
         """Judge facts about a run and write down what follows; how it ended has no `offset` and no `producer`."""
         verdict = self._in_force.judge(asked)
+        if facts.OUTCOME in asked.judging:
+            verdict = _not_told(verdict, subject)
         subject.ruled = subject.ruled or facts.RUN in asked.judging
         if not subject.judged:
             subject.judged = True
@@ -106,7 +118,7 @@ class Judge:
         # Job events alone are judged, if need be at a tick that came with the other topic.
         cause = (run_id,) if offset is None else (JOBS, self._output.batch.partition, offset)
         if verdict.breaches:
-            self._record(asked, verdict, subject, run_id, cause, producer)
+            self._record(asked, verdict, subject, run_id, (*cause, *again), producer)
         for breach in verdict.breaches:
             rule = breach.rule
             if breach.denies:
@@ -128,7 +140,7 @@ class Judge:
         self,
         asked: Facts,
         verdict: Verdict,
-        subject: Subject,
+        subject: Run,
         run_id: str,
         cause: tuple[object, ...],
         producer: str | None,
@@ -146,7 +158,7 @@ class Judge:
             )
         )
 
-    def _decision(self, event: events.DecisionMade, subject: Subject, offset: int, place: int) -> None:
+    def _decision(self, event: events.DecisionMade, subject: Run, offset: int, place: int) -> None:
         declared = subject.declared
         floor = self._catalog.floor(declared.workload if declared else None)
         explained = event.explanation is not None and event.explanation.score >= floor
@@ -198,15 +210,26 @@ class Judge:
         if event.amount_usd > 0 and "cost_usd" in self._catalog.watches:
             self._observe(event, payer.workload, payer.canary, place, cost_usd=event.amount_usd)
 
-    def _cost(self, event: events.Cost, subject: Subject, offset: int, place: int) -> None:
+    def _cost(self, event: events.Cost, subject: Run, offset: int, place: int) -> None:
         subject.charges += event_mark(JOBS, event.producer, event.event_id)
         self.charge(event, self.payer(subject.declared), place)
 
-    def _fallback(self, event: events.FellBack, subject: Subject, offset: int, place: int) -> None:
+    def _fallback(self, event: events.FellBack, subject: Run, offset: int, place: int) -> None:
         self._counters["fallback",] += 1
 
-    def _review(self, event: events.Review, subject: Subject, offset: int, place: int) -> None:
+    def _review(self, event: events.Review, subject: Run, offset: int, place: int) -> None:
         self._counters["review",] += 1
+
+
+def _not_told(verdict: Verdict, run: Run) -> Verdict:
+    """Return a verdict on how a run ended without what was told of it before, and note the rest as told."""
+    fresh = []
+    for breach in verdict.breaches:
+        mark = fingerprint8(outcome_id("breach", breach.rule.name, breach.reason))
+        if mark not in run.told:
+            run.told += mark
+            fresh.append(breach)
+    return verdict._replace(breaches=tuple(fresh))
 
 
 def violation(
@@ -252,7 +275,7 @@ _WENT_ON_BITS: Final = sum(
     1 << ledger.NAMES.index(name) for name in ("routed", "started", "fell_back", "completed", "rolled_back")
 )
 
-_JUDGEMENTS: Final[dict[type, Callable[[Judge, Any, Subject, int, int], None]]] = {
+_JUDGEMENTS: Final[dict[type, Callable[[Judge, Any, Run, int, int], None]]] = {
     events.Routed: Judge._routing,
     events.DecisionMade: Judge._decision,
     events.Cost: Judge._cost,

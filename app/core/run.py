@@ -11,6 +11,9 @@ from msgspec import Struct
 
 from app.core import events
 
+#: What is kept of each event of a run: eight bytes of which it is, four of what it says.
+SEEN_BYTES: Final = 12
+
 
 class Declared(Struct, frozen=True, gc=False, array_like=True):
     """What a submission says that other runs say as well."""
@@ -122,16 +125,21 @@ class Run(Struct, gc=False, array_like=True):
     present: int = 0
     #: Bits of the steps that were seen (`ledger.CODES`).
     steps: int = 0
-    #: Every event applied: eight bytes of which it is, four of what it says (`identity.event_mark`, `content_mark`).
+    #: Every event applied, `SEEN_BYTES` each (`identity.event_mark`, `identity.content_mark`).
     seen: bytes = b""
     #: Nine bytes of every step.
     history: bytes = b""
     #: Who sent its events.
     producers: tuple[str, ...] = ()
+    #: When it was closed, in seconds watched. From then on only what may still be judged of it is kept.
+    closed_at: float | None = None
     declared: Declared | None = None
     own: Own | None = None
     derived: Derived | None = None
+    #: Where it was sent last, by the events' own times.
     routing: Routing | None = None
+    #: Where else it was sent before: when first (seconds since the epoch), and where.
+    earlier: tuple[tuple[float, Routing], ...] = ()
     results: Results | None = None
     decision_id: str | None = None
     policy_revision: str | None = None
@@ -148,6 +156,10 @@ class Run(Struct, gc=False, array_like=True):
     pending: list[Judged] | None = None
     #: Eight bytes of each of its charges: those that come again are known for longer than its other events.
     charges: bytes = b""
+    #: Of a closed run: what the gate had answered (`obedience.packed`), and eight bytes of each rule and reason that
+    #: the whole of it broke.
+    answers: bytes = b""
+    told: bytes = b""
 
 
 class Payer(NamedTuple):
@@ -158,23 +170,6 @@ class Payer(NamedTuple):
     workload: str
     canary: bool
 
-
-class Closed(Struct, gc=False, array_like=True):
-    """What is kept of a closed run, so that what comes after it is recognised."""
-
-    closed_at: float
-    seen: bytes
-    declared: Declared | None
-    derived: Derived | None
-    judged: bool
-    violated: bool
-    ruled: bool
-    trace: bytes | None
-    charges: bytes
-
-
-#: What an event belongs to.
-Subject = Run | Closed
 
 declared_values: Final = attrgetter(*Declared.__struct_fields__)
 own_values: Final = attrgetter(*Own.__struct_fields__)

@@ -40,14 +40,13 @@ from app.core.output import Output
 from app.core.policy import Policies, Policy, PolicyError
 from app.core.records import Batch, Control, Record, control
 from app.core.run import (
-    Closed,
+    SEEN_BYTES,
     Decision,
     Judged,
     Own,
     Payer,
     Routing,
     Run,
-    Subject,
     own_values,
     routing_values,
 )
@@ -63,19 +62,24 @@ _NO_RESULT: Final = frozenset({"rejected", "failed", "timed_out"})
 _NO_RESULT_BITS: Final = sum(1 << ledger.NAMES.index(name) for name in _NO_RESULT)
 #: What is judged by the declaration, and waits for it.
 _BY_DECLARATION: Final = events.Routed | events.DecisionMade | events.Cost
+#: By which a run acts on the world.
+_ACTS: Final = events.Routed | events.DecisionMade | events.Review
+#: Routings of one run that are told apart; those beyond are one to somewhere unknown.
+_EARLIER_KEPT: Final = 64
 
 
 class _State(Struct):
     version: int
     clocks: dict[str, Clock]
     runs: dict[str, Run]
-    closed: dict[str, Closed]
+    closed: dict[str, Run]
     forgotten: list[tuple[bytes, bytes]]
     charges: list[tuple[bytes, bytes]]
     payers: list[Payer]
     gaps: dict[str, float]
     policy: PolicyState
-    answers: dict[bytes, int]
+    answers: dict[bytes, tuple[float, bytes]]
+    again_at: dict[str, int]
     counters: list[tuple[tuple[str, ...], int]]
 
 
@@ -116,7 +120,9 @@ class RunStage:
         self._shared = Shared()
         self.clocks = {topic: Clock() for topic in self.topics}
         self.runs: dict[str, Run] = {}
-        self.closed: dict[str, Closed] = {}
+        self.closed: dict[str, Run] = {}
+        #: Closed run -> when it is judged once more, in seconds watched.
+        self._again_at: dict[str, int] = {}
         self.counters = self._output.counters
         self._takes = {JOBS: self._take_job, RESULTS: self._take_result, ADMISSIONS: self._take_answer}
         self._answers = Answers()
@@ -172,9 +178,8 @@ class RunStage:
             return
         code, handler, judged = _WAYS[type(event)]
         self._judge.read(event, subject, record.offset)
-        if type(subject) is Closed:
-            self._judge.judge(event, subject, record.offset)
-            self._add_to_evidence(event, record, JOBS)
+        if subject.closed_at is not None:
+            self._go_on(event, subject, record)
             return
         present = subject.present
         if code is not None:
@@ -201,7 +206,9 @@ class RunStage:
         if subject is None:
             return
         observation = self._observer.observe(event, at, record.offset)
-        if type(subject) is Closed:
+        if subject.closed_at is not None:
+            results.add(event, subject, observation, record.value or b"", self._shared)
+            self._judge_again(event.run_id)
             self._add_to_evidence(event, record, RESULTS)
             return
         present = subject.present
@@ -216,11 +223,14 @@ class RunStage:
     def _take_answer(self, record: Record) -> None:
         """A record of the gate: what it answered about a run that will come, has come, or never comes."""
         try:
-            answer = self._answers.take(record.value or b"", self.clocks[ADMISSIONS].watched)
+            run_id, found = self._answers.take(record.value or b"", self.clocks[ADMISSIONS].watched)
         except UNREADABLE as error:
             self._output.reject(record, Reason.MALFORMED_JSON, str(error))
-        else:
-            self.counters["answer", answer] += 1
+            return
+        self.counters["answer", found.answer] += 1
+        if run_id in self.closed:
+            self.closed[run_id].answers += self._answers.pop(run_id)
+            self._judge_again(run_id)
 
     def _admit(self, read: Read, at: float, record: Record, topic: str) -> Any:
         """The run (or what is kept of it, once closed) that an event belongs to; None if it is not to be applied."""
@@ -236,7 +246,7 @@ class RunStage:
             detail = f"at is more than {MAX_AHEAD_SECONDS:.0f} s ahead of the record's own time"
             self._output.reject(record, Reason.TIME_OUT_OF_RANGE, detail)
             return None
-        subject: Subject | None = self.runs.get(run_id)
+        subject: Run | None = self.runs.get(run_id)
         if subject is None:
             subject = self.closed.get(run_id)
             if subject is None:
@@ -248,14 +258,14 @@ class RunStage:
         mark, content = event_mark(topic, producer, event.event_id), content_mark(read.content)
         place = subject.seen.find(mark)
         if place >= 0:
-            self._again(event, at, record, topic, content == subject.seen[place + 8 : place + 12])
+            self._again(event, at, record, topic, content == subject.seen[place + 8 : place + SEEN_BYTES])
             return None
-        if len(subject.seen) >= 12 * MAX_EVENTS:
+        if len(subject.seen) >= SEEN_BYTES * MAX_EVENTS:
             self._output.reject(record, Reason.RUN_FULL, f"the run has {MAX_EVENTS} events; use a run id once")
             return None
         subject.seen += mark + content
         self._admitted += 1
-        if type(subject) is Run and producer not in subject.producers:
+        if subject.closed_at is None and producer not in subject.producers:
             subject.producers = self._shared.value((*subject.producers, producer)[-_PRODUCERS_KEPT:])
         return subject
 
@@ -272,9 +282,13 @@ class RunStage:
 
     def _too_late(self, event: events.Event, record: Record, payer: int) -> None:
         """An event of a run that nothing is kept of but who paid for it: a charge counts, as bills come hours late."""
+        # Its texts and acts are judged as any; whether the run conforms was counted when it was there.
+        known = Run(closes_at=0, judged=True, violated=True, ruled=True)
         if not isinstance(event, events.Cost):
             detail = "the run was closed and its events are no longer remembered"
             self._output.reject(record, Reason.TOO_LATE, detail)
+            if isinstance(event, _ACTS) and event.at.timestamp() > self.now - self._catalog.closed_retention_seconds:
+                self._judge.judge(event, known, record.offset)  # no repeat: it was done when the run was long over
             return
         charge = event_mark(JOBS, event.producer, event.event_id)
         mark = fingerprint8_of(fingerprint8(event.run_id), charge)
@@ -283,14 +297,14 @@ class RunStage:
             return
         self._charges.add(mark)
         self._admitted += 1
-        # Its texts are judged as any; whether the run conforms was counted when it was there.
-        known = Closed(0.0, b"", None, None, judged=True, violated=True, ruled=True, trace=None, charges=b"")
         self._judge.read(event, known, record.offset)
         self._judge.charge(event, list(self._payers)[payer - 1] if payer else None, record.offset)
         self._add_to_evidence(event, record, JOBS)
 
     def _forget(self, run_id: str) -> None:
         """Keep of a closed run only that it was there, who paid, and what was charged."""
+        if (due := self._again_at.pop(run_id, None)) is not None:
+            self._judged_again(run_id, due)
         closed, mark = self.closed.pop(run_id), fingerprint8(run_id)
         payer, number = self._judge.payer(closed.declared), 0
         if payer is not None and len(self._payers) < MOST_PAYERS:
@@ -311,6 +325,31 @@ class RunStage:
         if first_end:
             self.counters["ended", ledger.NAMES[code]] += 1
             self._schedule(run_id, run, self.clocks[JOBS].watched + self._catalog.grace_seconds)
+
+    def _go_on(self, event: events.AnyJobEvent, run: Run, record: Record) -> None:
+        """Take in what came of a run after it was closed: judged by itself, and then the whole of the run once more.
+
+        Who ends a run first and goes on with it afterwards does not escape by that.
+        """
+        code, handler, _ = _WAYS[type(event)]
+        if code is not None:
+            run.steps |= 1 << code
+            run.history += ledger.entry(code, event.at.timestamp())
+        if handler is not None:
+            handler(self, event, run, record.offset)
+        self._judge.judge(event, run, record.offset)
+        if code is not None or isinstance(event, _ACTS):
+            self._judge_again(event.run_id)
+        self._add_to_evidence(event, record, JOBS)
+
+    def _judge_again(self, run_id: str) -> None:
+        """Have a closed run judged once more, when what else is on its way has had the time to come."""
+        self._again_at.setdefault(run_id, ceil(self.time + self._catalog.grace_seconds))
+
+    def _judged_again(self, run_id: str, due: int) -> None:
+        run = self.closed.get(run_id)
+        if run is not None:
+            self._judge.ended(run_id, run, ledger.steps(run.history), again=due)
 
     @staticmethod
     def _trace(run: Run, record: Record) -> None:
@@ -333,8 +372,8 @@ class RunStage:
     # -- what each job event adds to its run -------------------------------------------------------------------------
 
     def _submitted(self, event: events.Submitted, run: Run, offset: int) -> None:
-        if run.declared is not None:
-            return  # a second submission of one run: seen in its history as an illegal transition
+        if run.declared is not None or run.closed_at is not None:
+            return  # a second submission, or one after the end: seen in the history as an illegal transition
         run.declared, present = self._shared.declared(facts.declared(event))
         run.derived = self._shared.value(facts.derived(event))
         own = own_values(event)
@@ -365,8 +404,16 @@ class RunStage:
         run.present |= mask(("decision_id", "policy_revision"), (event.decision_id, event.policy_revision))
 
     def _routed(self, event: events.Routed, run: Run, offset: int) -> None:
-        run.routing = self._shared.value(Routing(*routing_values(event)))
+        routing, at = self._shared.value(Routing(*routing_values(event))), event.at.timestamp()
         run.present |= mask(evidence.ROUTED, routing_values(event))
+        if run.routing is None:
+            run.routing = routing
+            return
+        # Its own step is in the history already.
+        times = sorted(time for name, time in ledger.steps(run.history) if name == "routed")
+        if at >= times[-1]:
+            run.routing, routing, at = routing, run.routing, times[-2]
+        run.earlier = self._shared.value(_with_earlier(run.earlier, at, routing))
 
     def _decided(self, event: events.DecisionMade, run: Run, offset: int) -> None:
         decision = run.decision = run.decision or Decision()
@@ -453,11 +500,13 @@ class RunStage:
                 if run is not None and run.closes_at == second:
                     self._close(run_id, run)
             self._seconds.pop(second, None)
+        for run_id, due in [(run_id, due) for run_id, due in self._again_at.items() if due <= now]:
+            self._judged_again(run_id, self._again_at.pop(run_id, due))
         self._answers.forget(now)
         horizon = now - self._catalog.closed_retention_seconds
         while self.closed:
-            run_id = next(iter(self.closed))
-            if self.closed[run_id].closed_at > horizon:
+            run_id, run = next(iter(self.closed.items()))
+            if run.closed_at is not None and run.closed_at > horizon:
                 break
             self._forget(run_id)
 
@@ -483,7 +532,8 @@ class RunStage:
     def _close(self, run_id: str, run: Run) -> None:
         self._judge_pending(run)
         path = ledger.steps(run.history)
-        self._judge.ended(run_id, run, path, self._answers.pop(run_id))
+        run.answers = self._answers.pop(run_id)
+        self._judge.ended(run_id, run, path)
         required = self._required_fields(run)
         since = self.time - self._catalog.deadline_seconds
         gaps = [producer for producer in run.producers if (at := self._gaps.get(producer)) is not None and at >= since]
@@ -498,9 +548,8 @@ class RunStage:
         self._output.outcomes.evidence.append(record)
         self._ask_for_replay(run_id, run)
         del self.runs[run_id]
-        self.closed[run_id] = Closed(
-            self.time, run.seen, run.declared, run.derived, run.judged, run.violated, run.ruled, run.trace, run.charges
-        )
+        run.closed_at, run.own, run.pending, run.producers = self.time, None, None, ()
+        self.closed[run_id] = run
 
     def _ask_for_replay(self, run_id: str, run: Run) -> None:
         """Ask that a run be made again, if it was chosen; a replay is not."""
@@ -531,6 +580,9 @@ class RunStage:
         self._output.begin(Batch(JOBS, 0, 0, 0, ()))
         for run_id, run in sorted(self.runs.items()):
             self._close(run_id, run)
+        for run_id, due in self._again_at.items():
+            self._judged_again(run_id, due)
+        self._again_at = {}
         return self._output.outcomes
 
     # -- durability --------------------------------------------------------------------------------------------------
@@ -549,6 +601,7 @@ class RunStage:
                 self._gaps,
                 self._in_force.snapshot(),
                 self._answers.snapshot(),
+                self._again_at,
                 list(self.counters.items()),
             )
         )
@@ -573,12 +626,24 @@ class RunStage:
         self._charges = Forgotten(state.charges, most=_CHARGES_KEPT)
         self._payers = {payer: number for number, payer in enumerate(state.payers, 1)}
         self._answers = Answers(state.answers)
+        self._again_at = state.again_at
         self._due = {}
         for run_id, run in self.runs.items():
             self._schedule(run_id, run, run.closes_at)
             self._shared.again(run)
         for closed in self.closed.values():
             self._shared.again(closed)
+
+
+def _with_earlier(
+    earlier: tuple[tuple[float, Routing], ...], at: float, routing: Routing
+) -> tuple[tuple[float, Routing], ...]:
+    """Return where a run was sent before, with one more: of each place the first time."""
+    places = {where: time for time, where in earlier}
+    if routing not in places and len(places) >= _EARLIER_KEPT:
+        routing = Routing()
+    places[routing] = min(at, places.get(routing, at))
+    return tuple([(time, where) for where, time in places.items()])
 
 
 def _state(steps: int) -> str:

@@ -4,7 +4,7 @@ from typing import Any, Final, TypeVar, cast
 
 from app.core.evidence import mask
 from app.core.remembered import Remembered
-from app.core.run import Declared, Run, Subject, declared_values
+from app.core.run import Declared, Run, declared_values
 
 _T = TypeVar("_T")
 _KEPT: Final = 65_536
@@ -25,17 +25,16 @@ class Shared:
         """The object that stands for a declaration, and the bits of the fields it has."""
         return self._declared[declared]
 
-    def again(self, subject: Subject) -> None:
+    def again(self, subject: Run) -> None:
         """Let a run that was read back share what it says with the others."""
         if subject.declared is not None:
             subject.declared, _ = self.declared(subject.declared)
         subject.derived = self.value(subject.derived)
-        if isinstance(subject, Run):
-            subject.producers = self.value(subject.producers)
-            subject.policy_revision = self.value(subject.policy_revision)
-            subject.routing = self.value(subject.routing)
-            if subject.results is not None:
-                subject.results.origin = self.value(subject.results.origin)
+        subject.producers = self.value(subject.producers)
+        subject.policy_revision = self.value(subject.policy_revision)
+        subject.routing = self.value(subject.routing)
+        if subject.results is not None:
+            subject.results.origin = self.value(subject.results.origin)
 
 
 def _with_bits(declared: Declared) -> tuple[Declared, int]:

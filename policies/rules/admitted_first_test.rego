@@ -16,3 +16,7 @@ test_not_routed if {
 test_round_the_gate if {
 	admitted_first.deny == {"the run was routed and never admitted"} with input as fixture.changed({"outcome": {"admitted": false}})
 }
+
+test_rejected if {
+	admitted_first.deny == {"the run was rejected, and routed all the same"} with input as fixture.changed({"outcome": {"rejected": true}})
+}

@@ -21,7 +21,7 @@ declared := {
 	"deadline_seconds": null,
 	"tokenised": true,
 	"material": ["code_digest", "circuit_digest", "inputs_digest", "environment_digest", "seed"],
-	"estimated_cost_usd": null,
+	"estimated_cost_usd": 1.5,
 }
 
 sent := {"provider": "ibm", "endpoint": "here", "region": "home", "backend": "ibm_fez", "runtime": "hybrid"}
@@ -39,6 +39,10 @@ ended := {
 	"signed": false,
 	"calibration_age_hours": 5,
 	"answer": null,
+	"gate": [],
+	"rejected": false,
+	"completed": true,
+	"billed": true,
 }
 
 document := {

@@ -10,48 +10,36 @@ denied(outcome, run, tiers) := reasons if {
 		with data.gate as {"tiers": tiers}
 }
 
-test_allowed if {
-	denied({"answer": "allow"}, {}, ["high"]) == set()
+test_obeyed if {
+	denied({"gate": []}, {}, ["high"]) == set()
 }
 
-test_never_asked if {
-	denied({"answer": null}, {}, ["high"]) == {"nobody asked the gate, or it was down"}
+test_must_ask if {
+	denied({"gate": ["unasked"]}, {}, ["high"]) == {"nobody asked the gate, or it was down"}
+	denied({"gate": ["asked_late"]}, {}, ["high"]) == {"the gate was asked after the run had been routed"}
+	denied({"gate": ["other_facts"]}, {}, ["high"]) == {"the gate answered about other facts than those of the run"}
 }
 
 test_need_not_ask if {
-	denied({"answer": null}, {"tier": "low"}, ["high"]) == set()
-	denied({"answer": null}, {}, []) == set()
+	every finding in ["unasked", "asked_late", "other_facts"] {
+		denied({"gate": [finding]}, {"tier": "low"}, ["high"]) == set()
+		denied({"gate": [finding]}, {}, []) == set()
+	}
 }
 
 test_unknown_tier_must_ask if {
-	denied({"answer": null}, {"tier": null}, ["high"]) == {"nobody asked the gate, or it was down"}
-	denied({"answer": null}, {"tier": null}, []) == set()
-}
-
-test_not_routed if {
-	denied({"answer": null, "routed": false}, {}, ["high"]) == set()
-	denied({"answer": "deny", "routed": false}, {}, ["high"]) == set()
+	denied({"gate": ["unasked"]}, {"tier": null}, ["high"]) == {"nobody asked the gate, or it was down"}
+	denied({"gate": ["unasked"]}, {"tier": null}, []) == set()
 }
 
 test_denied if {
-	denied({"answer": "deny"}, {}, []) == {"the gate denied the run, and it was routed"}
-}
-
-test_classical_path if {
-	gate_obeyed.deny == set() with input as fixture.changed({
-		"outcome": {"answer": "fallback_classical"},
-		"routing": {"runtime": "classical"},
-	})
+	denied({"gate": ["denied"]}, {}, []) == {"the gate denied the run, and it was routed"}
 }
 
 test_another_path if {
-	expected := {"the gate allowed the classical path alone, and the run was routed to another"}
-	gate_obeyed.deny == expected with input as fixture.changed({
-		"outcome": {"answer": "fallback_classical"},
-		"routing": {"runtime": "quantum"},
-	})
-	gate_obeyed.deny == expected with input as fixture.changed({
-		"outcome": {"answer": "fallback_classical"},
-		"routing": {"runtime": null},
-	})
+	denied({"gate": ["not_classical"]}, {}, []) == {"the gate allowed the classical path alone, and the run was routed to another"}
+}
+
+test_not_said if {
+	denied({"gate": null}, {}, []) == {"it is not said how the run went on"}
 }

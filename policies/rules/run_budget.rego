@@ -20,6 +20,11 @@ deny contains reason if {
 	reason := sprintf("cost center %s has no budget", [lib.shown(input.run.cost_center)])
 }
 
+deny contains "the estimated cost is less than nothing" if {
+	is_number(input.run.estimated_cost_usd)
+	input.run.estimated_cost_usd < 0
+}
+
 deny contains reason if {
 	limit := data.cost_centers[input.run.cost_center].run_usd
 	is_number(input.run.estimated_cost_usd)

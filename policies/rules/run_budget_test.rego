@@ -8,7 +8,12 @@ import data.qethics_test.fixture
 cost_centers := {"lending": {"run_usd": 10}}
 
 test_no_estimate if {
-	run_budget.deny == set() with input as fixture.changed({})
+	run_budget.deny == set() with input as fixture.changed({"run": {"estimated_cost_usd": null}})
+		with data.cost_centers as cost_centers
+}
+
+test_less_than_nothing if {
+	run_budget.deny == {"the estimated cost is less than nothing"} with input as fixture.changed({"run": {"estimated_cost_usd": -5}})
 		with data.cost_centers as cost_centers
 }
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
@@ -15,6 +16,7 @@ from signing import built, changed, key_pair
 from app.catalog import DEFAULT_DIRECTORY
 from app.core import facts
 from app.core.facts import Document
+from app.core.obedience import Finding
 from app.policy import bundle as bundles
 from app.policy import lint
 from app.policy.pack import load_pack, load_policy
@@ -65,9 +67,23 @@ def corpus(count):
         "region": ["us-east", "eu-de", "us-west-1", "onprem", "other"],
         "backend": ["ibm_fez"],
         "answer": ["allow", "deny", "fallback_classical"],
+        "gate": [[], *([finding] for finding in get_args(Finding)), ["denied", "unasked"]],
         "calibration_age_hours": [-3, 0, 47, 48, 49, 168, 169],
     }
-    flags = {"encrypted", "canary", "tokenised", "explained", "acted_on", "routed", "admitted", "decided", "signed"}
+    flags = {
+        "encrypted",
+        "canary",
+        "tokenised",
+        "explained",
+        "acted_on",
+        "routed",
+        "admitted",
+        "decided",
+        "signed",
+        "rejected",
+        "completed",
+        "billed",
+    }
     for _ in range(count):
         document = {"judging": [part for part in facts.JUDGING if rng.random() < 0.6]}
         for part, kind in (
@@ -77,7 +93,7 @@ def corpus(count):
             ("outcome", facts.OutcomeFacts),
         ):
             document[part] = {
-                name: rng.choice([True, False] if name in flags | {"reviewed_first"} else values.get(name, [None]))
+                name: rng.choice([True, False] if name in flags else values.get(name, [None]))
                 for name in kind.__struct_fields__
                 if rng.random() < 0.85
             }

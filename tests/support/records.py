@@ -101,6 +101,7 @@ SUBMITTED = {
     "environment_digest": "sha256:e",
     "seed": 1,
     "shots": 100,
+    "estimated_cost_usd": 1.25,
 }
 ROUTED = {
     "provider": "ibm",

@@ -49,7 +49,7 @@ def _run(document, data):
         or (workload is not None and run["purpose"] not in workload["purposes"]),
         "consent_scope": _personal(run, data) and not _consents(run, run["purpose"]),
         "tokenised_subject": _personal(run, data) and not run["tokenised"],
-        "run_budget": center is None or (cost is not None and cost > center["run_usd"]),
+        "run_budget": center is None or (cost is not None and not 0 <= cost <= center["run_usd"]),
         "shots_range": quantum
         and (shots is None or (least is not None and shots < least) or shots > data["shots"]["most"]),
         "canary_share": run["canary"] is True
@@ -102,18 +102,15 @@ def _outcome(document, data):
     must_ask = run["tier"] in data["gate"]["tiers"] or (
         run["tier"] not in data["tiers"] and data["gate"]["tiers"] != []
     )
-    disobeyed = {
-        None: must_ask,
-        "deny": True,
-        "fallback_classical": document["routing"]["runtime"] != "classical",
-    }
+    asked_for = {"denied", "not_classical"} | ({"unasked", "asked_late", "other_facts"} if must_ask else set())
     checks = {
-        "gate_obeyed": outcome["routed"] and disobeyed.get(outcome["answer"], False),
+        "gate_obeyed": bool(asked_for & set(outcome["gate"])),
         "human_review": _high(run, data)
         and outcome["decided"]
         and outcome["acted_on"] is not False
         and not outcome["reviewed_first"],
-        "admitted_first": outcome["routed"] and not outcome["admitted"],
+        "admitted_first": outcome["routed"] and (outcome["rejected"] or not outcome["admitted"]),
+        "known_cost": outcome["completed"] and run["estimated_cost_usd"] is None and not outcome["billed"],
         "signed_result": provider is not None and provider["signs_results"] and not outcome["signed"],
         "calibration_age": most is not None and (outcome["backend"] is not None if age is None else age > most),
     }

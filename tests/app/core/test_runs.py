@@ -10,11 +10,8 @@ from app.conventions import ADMISSIONS, GAP_HEADER, JOBS, POLICY_HEADER, REBASEL
 from app.core import runs
 from app.core.identity import fingerprint8
 from app.core.outcomes import Addendum, Evidence
-from app.core.policy import Policy
 from app.core.results import stream_key
 from app.core.runs import RunStage
-from app.policy.evaluator import Inline
-from app.policy.pack import load_pack
 
 GRACE = 60
 DEADLINE = 3600
@@ -292,49 +289,6 @@ def test_a_second_unauthorized_routing_turns_the_run_bad_once(bench):
 def answered(bench, run_id, answer):
     """What the gate put on record about a run."""
     return bench.apply(bench.log.batch(ADMISSIONS, [{"run_id": run_id, "answer": answer, "more": 1}], bench.now))
-
-
-@pytest.fixture
-def asking(catalog):
-    """A deployment whose runs of medium tier must ask the gate."""
-    pack = load_pack()
-    pack = pack._replace(data={**pack.data, "gate": {"tiers": ["medium"]}})
-    return Bench(catalog, Policy(pack, Inline(pack.modules, pack.data)))
-
-
-@pytest.mark.parametrize(
-    ("answer", "why"),
-    [
-        ("allow", []),
-        (None, ["nobody asked the gate, or it was down"]),
-        ("deny", ["the gate denied the run, and it was routed"]),
-        ("fallback_classical", ["the gate allowed the classical path alone, and the run was routed to another"]),
-    ],
-)
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_a_run_that_went_round_the_gate_is_found_when_it_closes(asking, answer, why, when):
-    if answer and when == "before":
-        answered(asking, "run-1", answer)
-    asking.jobs(*lifecycle())
-    asking.results(result())
-    if answer and when == "after":
-        answered(asking, "run-1", answer)
-    asking.beat(GRACE + 5)
-    assert [each.reason for each in asking.violations if each.rule == "gate_obeyed"] == why
-    assert len(asking.evidence) == 1
-    assert asking.stage._answers.snapshot() == {}
-
-
-def test_the_last_answer_counts_and_survives_a_restart(asking, catalog):
-    answered(asking, "run-1", "deny")
-    answered(asking, "run-1", "allow")
-    restored = Bench(catalog, asking.stage.policy)
-    restored.stage.restore(asking.stage.snapshot())
-    restored.log.offsets, restored.now = dict(asking.log.offsets), asking.now
-    restored.jobs(*lifecycle())
-    restored.beat(GRACE + 5)
-    assert not [each for each in restored.violations if each.rule == "gate_obeyed"]
-    assert restored.count("answer", "deny") == restored.count("answer", "allow") == 1
 
 
 def test_an_answer_about_a_run_that_never_comes_is_forgotten_after_a_day(bench):

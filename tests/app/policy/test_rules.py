@@ -3,6 +3,7 @@
 import json
 import os
 from datetime import UTC, datetime
+from typing import get_args
 
 import msgspec
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from app.core import events, facts
 from app.core.facts import Clear, Document, Facts, RoutingFacts, RunFacts
+from app.core.obedience import ANSWERS, Finding
 from app.core.policy import Pack, Policy, PolicyError
 from app.core.run import Declared, Derived, Routing
 from app.policy.evaluator import Inline
@@ -126,7 +128,11 @@ outcomes = st.fixed_dictionaries(
         "provider": of("ibm", "aws-braket", "amazon-braket"),
         "backend": of("ibm_fez"),
         "signed": st.booleans(),
-        "answer": st.none() | st.sampled_from(["allow", "deny", "fallback_classical"]),
+        "answer": st.none() | st.sampled_from(ANSWERS),
+        "gate": st.lists(st.sampled_from(get_args(Finding)), unique=True),
+        "rejected": st.booleans(),
+        "completed": st.booleans(),
+        "billed": st.booleans(),
         "calibration_age_hours": st.none() | st.integers(-(2**31), 2**31) | st.sampled_from([48, 49, 168, 169]),
     }
 )
