@@ -184,15 +184,16 @@ def _opened(text: np.ndarray, quotes: np.ndarray) -> np.ndarray:
     8259, section 7); outside of one they mean nothing, and it opens: so a string is open after it in either case.
     """
     is_backslash = text == _BACKSLASH
-    if not is_backslash.any():
-        return np.arange(len(quotes)) % 2 == 0
-    others = np.where(is_backslash, -1, np.arange(len(text)))
-    last_other = np.append(-1, np.maximum.accumulate(others))[quotes]
-    is_escaped = (quotes - 1 - last_other) % 2 == 1
-    turns = np.cumsum(~is_escaped)
-    last_escaped = np.maximum.accumulate(np.where(is_escaped, np.arange(len(quotes)), -1))
-    opened: np.ndarray = np.where(last_escaped < 0, turns, 1 + turns - turns[last_escaped]) % 2 == 1
-    return opened
+    turns = np.arange(1, len(quotes) + 1)
+    if is_backslash.any():
+        others = np.where(is_backslash, -1, np.arange(len(text)))
+        last_other = np.append(-1, np.maximum.accumulate(others))[quotes]
+        is_escaped = (quotes - 1 - last_other) % 2 == 1
+        turns = np.cumsum(~is_escaped)
+        last_escaped = np.maximum.accumulate(np.where(is_escaped, np.arange(len(quotes)), -1))
+        turns = np.where(last_escaped < 0, turns, 1 + turns - turns[last_escaped])
+    is_open: np.ndarray = turns % 2 == 1
+    return is_open
 
 
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
