@@ -16,6 +16,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.registry import Collector
 
+from app.core.names import one_line
 from app.errors import EnvironmentFault, SettingError
 from app.stream.shell import fail_stop
 
@@ -88,11 +89,26 @@ def registry_of(*collectors: Collector) -> CollectorRegistry:
     return registry
 
 
+class OneLine(logging.Formatter):
+    """Writes a message as one line, whatever it holds: a line that begins with a time was written by us.
+
+    The lines of a traceback, which may hold texts from outside too, are indented.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, and the indented traceback if there is one."""
+        first = f"{self.formatTime(record)} {record.levelname} {record.name}: {one_line(record.getMessage())}"
+        if not record.exc_info:
+            return first
+        lines = self.formatException(record.exc_info).splitlines()
+        return "\n".join([first, *(f"    {one_line(line)}" for line in lines)])
+
+
 def quiet_libraries(level: str) -> None:
     """One line a message on standard error; libraries speak up only when something is wrong."""
-    logging.basicConfig(
-        level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
+    lines = logging.StreamHandler(sys.stderr)
+    lines.setFormatter(OneLine())
+    logging.basicConfig(level=level, handlers=[lines], force=True)
     for name in ("aiokafka", "faust", "mode", "kafka"):
         logging.getLogger(name).setLevel(logging.ERROR)
 

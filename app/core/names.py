@@ -40,8 +40,8 @@ def one_line(text: str) -> str:
 def file_name(text: str) -> str:
     """Return a name for a file, of 1 to 64 ASCII letters, digits, `_` and `-`; an extension may be put after it.
 
-    A text that is such a name already stays as it is. Of any other there is left what may be, and a digest of the whole,
-    so that different texts have different names.
+    A text that is such a name already stays as it is. Of any other there is left what may be, and a digest of the
+    whole, so that different texts have different names.
 
     >>> file_name("../../etc/passwd")
     'etc-passwd-3754d6cb3a38e118'
@@ -90,5 +90,5 @@ def url_part(text: str) -> str:
 
 
 def printed(text: str, most: int = 8_000) -> str:
-    """Return a text of several lines for a message: of each line that which is printable, at most `most` characters."""
+    """Return a text that may have several lines, of at most `most` characters: each line shows all of itself."""
     return "\n".join(one_line(line) for line in text[:most].split("\n"))[:most]

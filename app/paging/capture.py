@@ -23,6 +23,7 @@ import msgspec
 from app.conventions import DECISIONS, EVIDENCE, JOBS, RESULTS, VIOLATIONS
 from app.core.evidence import instant
 from app.core.incidents import Incident
+from app.core.names import file_name
 from app.paging.records import Affected, about_runs, affected
 from app.settings import Settings
 
@@ -102,7 +103,7 @@ class Capture:
             if name in missing:
                 log.warning("incident %s: %s: %s", incident.incident_id, name, missing[name])
         about = {"incident_id": incident.incident_id, "captured_at": instant(time.time()), "missing": missing}
-        path = self._directory / f"{incident.incident_id}.tar.gz"
+        path = self._directory / f"{file_name(incident.incident_id)}.tar.gz"
         digest = await asyncio.to_thread(_written, path, files, about)  # the pages that go out wait for no archive
         return Captured(path, digest, missing)
 
