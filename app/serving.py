@@ -16,6 +16,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.registry import Collector
 
+from app.connections import KEPT_SECONDS, LINGER_SECONDS, Connections, most_connections
 from app.core.names import one_line
 from app.errors import EnvironmentFault, SettingError
 from app.stream.shell import fail_stop
@@ -60,7 +61,7 @@ def listening(host: str, port: int, setting: str) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-        listener.listen(64)
+        listener.listen()
     except OSError as error:
         listener.close()
         raise EnvironmentFault(
@@ -73,11 +74,23 @@ def listening(host: str, port: int, setting: str) -> socket.socket:
 async def serve(
     pages: web.Application, listener: socket.socket, certificate: ssl.SSLContext | None = None
 ) -> Callable[[], Awaitable[None]]:
-    """Answer on a listening socket; returns what ends it."""
-    runner = web.AppRunner(pages, access_log=None)
+    """Answer on a listening socket, so many connections at once and each for so long; returns what ends it."""
+    connections = Connections(listener, certificate, most_connections())
+    pages.middlewares.insert(0, connections.middleware)
+    # What waits for a request is ended by `Connections`; aiohttp's own limit counts from another moment.
+    runner = web.AppRunner(pages, access_log=None, keepalive_timeout=2 * KEPT_SECONDS, lingering_time=LINGER_SECONDS)
     await runner.setup()
-    await web.SockSite(runner, listener, ssl_context=certificate).start()
-    return runner.cleanup
+    if (server := runner.server) is None:
+        raise RuntimeError("a runner that was set up has no server")
+    tasks = [forever(connections.accept(server)), forever(connections.watch())]
+
+    async def stop() -> None:
+        for each in tasks:
+            each.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await runner.cleanup()
+
+    return stop
 
 
 def registry_of(*collectors: Collector) -> CollectorRegistry:

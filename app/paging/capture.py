@@ -108,13 +108,17 @@ class Capture:
         return Captured(path, digest, missing)
 
 
-def page_of(session: aiohttp.ClientSession, urls: list[str], path: str) -> Source:
-    """A source: a page of every worker, as {address: content}, or why it could not be had: one may be what is wrong."""
+def page_of(session: aiohttp.ClientSession, urls: list[str], path: str, token: bytes | None = None) -> Source:
+    """A source: a page of every worker, as {address: content}, or why it could not be had: one may be what is wrong.
+
+    The workers are asked with a token, if one is given.
+    """
+    headers = {"Authorization": f"Bearer {token.decode()}"} if token is not None else {}
 
     async def page(url: str) -> tuple[str, str | None]:
         """A page, or why it could not be had."""
         try:
-            async with session.get(url + path, timeout=_TIMEOUT) as answer:
+            async with session.get(url + path, headers=headers, timeout=_TIMEOUT) as answer:
                 return (await _whole(answer)).decode(), None
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             why = f"not to be had: {type(error).__name__}: {error}"

@@ -15,7 +15,8 @@ from app.conventions import DECISIONS, EVIDENCE, JOBS, REPLAY_REQUESTS, RESULTS,
 from app.core.names import markup, url_part
 from app.errors import EnvironmentFault
 from app.paging.records import Records
-from app.web.answers import Refused, json_answer
+from app.web.answers import json_answer
+from app.web.refusals import Refused
 
 #: Topics that are keyed by run.
 TOPICS: Final = (JOBS, RESULTS, VIOLATIONS, DECISIONS, EVIDENCE, REPLAY_REQUESTS)

@@ -1,14 +1,14 @@
 """The worker's own pages: status, metrics, health. Read only; bound to loopback unless told otherwise."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from app.core.names import markup
-from app.web.answers import healthz, metrics_page
+from app.web.answers import healthz, metrics_page, middlewares
 
 _STYLE: Final = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:64rem;padding:0 1rem;color:#1c2430;background:#fff}
@@ -37,6 +37,8 @@ def application(
     status: Callable[[], dict[str, Any]],
     names: Callable[[], dict[str, str]],
     detectors: Callable[[], list[dict[str, Any]]],
+    token: bytes | None = None,
+    hosts: Collection[str] = (),
 ) -> web.Application:
     """The pages of one worker.
 
@@ -50,6 +52,10 @@ def application(
         Indicator -> its text.
     detectors
         The state of every detector.
+    token
+        What a request must carry as a bearer token (RFC 6750), if anything.
+    hosts
+        Names of the worker, beside those of loopback and its address.
     """
 
     async def page(request: web.Request) -> web.Response:
@@ -66,7 +72,7 @@ def application(
             return web.Response(text="ready\n")
         return web.Response(text="no partitions restored yet\n", status=503)
 
-    app = web.Application(client_max_size=64 * 1024)
+    app = web.Application(client_max_size=64 * 1024, middlewares=middlewares(token, hosts))
     app.add_routes(
         [
             web.get("/", page),
