@@ -52,7 +52,7 @@ def access(settings: Settings, process: Process, listener: socket.socket) -> Acc
     missing = [f"{PREFIX}{name.upper()}" for name, is_missing in lacking.items() if is_missing]
     if missing:
         raise SettingError(
-            f"{PREFIX}{process.upper()}_HOST: at {address} anybody in the network could ask, and {missing[0]} is not set",
+            f"{PREFIX}{process.upper()}_HOST: at {address} anybody in the network may ask, and {missing[0]} is not set",
             f"set {' and '.join(missing)}; or listen on 127.0.0.1; or, where something else keeps others out, "
             f"set {PREFIX}INSECURE_LISTEN=true",
         )

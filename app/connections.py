@@ -44,6 +44,9 @@ _REFUSAL: Final = (
     b"Connection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(_WHY), _WHY)
 )
 
+#: What answers a request, as aiohttp's server calls it.
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
 
 def most_connections() -> int:
     """How many connections this process takes at once."""
@@ -135,19 +138,22 @@ class Connections:
         #: What was ended since it was last said: as it took too long, to make room, not taken at all.
         self._ended: Counter[str] = Counter()
 
-    @web.middleware
-    async def middleware(
-        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
-        """Know which connections are being answered; the outermost middleware."""
-        connection = self._by_transport.get(request.transport)
-        if connection is None:
-            return await handler(request)
-        connection.answering()
-        try:
-            return await handler(request)
-        finally:
-            connection.answered()
+    def watched(self, handler: Handler) -> Handler:
+        """Return what answers as `handler` does, and lets it be known which connections are being answered."""
+
+        async def watching(request: web.BaseRequest) -> web.StreamResponse:
+            connection = self._by_transport.get(request.transport)
+            if not request.headers.get("Expect", "").isascii():
+                raise web.HTTPExpectationFailed  # aiohttp quotes what it cannot write
+            if connection is None:
+                return await handler(request)
+            connection.answering()
+            try:
+                return await handler(request)
+            finally:
+                connection.answered()
+
+        return watching
 
     async def accept(self, protocol: Callable[[], asyncio.Protocol]) -> None:
         """Take connections without end; `protocol` makes what answers on one."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.registry import Collector
 
@@ -71,17 +72,24 @@ def listening(host: str, port: int, setting: str) -> socket.socket:
     return listener
 
 
+def _is_no_bad_request(record: logging.LogRecord) -> bool:
+    """Whether it is about something else than what is no HTTP: that is answered with 400, and could fill any log."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError | web.RequestPayloadError)
+
+
 async def serve(
     pages: web.Application, listener: socket.socket, certificate: ssl.SSLContext | None = None
 ) -> Callable[[], Awaitable[None]]:
     """Answer on a listening socket, so many connections at once and each for so long; returns what ends it."""
+    logging.getLogger("aiohttp.server").addFilter(_is_no_bad_request)
     connections = Connections(listener, certificate, most_connections())
-    pages.middlewares.insert(0, connections.middleware)
     # What waits for a request is ended by `Connections`; aiohttp's own limit counts from another moment.
     runner = web.AppRunner(pages, access_log=None, keepalive_timeout=2 * KEPT_SECONDS, lingering_time=LINGER_SECONDS)
     await runner.setup()
     if (server := runner.server) is None:
         raise RuntimeError("a runner that was set up has no server")
+    server.request_handler = connections.watched(server.request_handler)
     tasks = [forever(connections.accept(server)), forever(connections.watch())]
 
     async def stop() -> None:

@@ -241,6 +241,16 @@ def _check(settings: Settings) -> None:
                     f"{PREFIX}{name.upper()} is not set, but the protocol is {settings.security_protocol}",
                     "set it, or choose another QETHICS_SECURITY_PROTOCOL",
                 )
+    _check_addresses(settings)
+    _check_files(settings)
+    if settings.session_timeout_seconds > settings.request_timeout_seconds:
+        raise SettingError(
+            f"{PREFIX}SESSION_TIMEOUT_SECONDS is above {PREFIX}REQUEST_TIMEOUT_SECONDS",
+            "requests must outlast the session",
+        )
+
+
+def _check_addresses(settings: Settings) -> None:
     for name in ("alertmanagers", "prometheus_url", "worker_urls", "runbooks_url", "grafana_url", "otlp_endpoint"):
         for url in urls(getattr(settings, name)):
             if not _URL.match(url):
@@ -249,12 +259,6 @@ def _check(settings: Settings) -> None:
         if not _HOST.match(name):
             what = f"{PREFIX}ALLOWED_HOSTS: {name!r} is no name of a host"
             raise SettingError(what, "write names without port, e.g. worker-1,qethics.example.org")
-    _check_files(settings)
-    if settings.session_timeout_seconds > settings.request_timeout_seconds:
-        raise SettingError(
-            f"{PREFIX}SESSION_TIMEOUT_SECONDS is above {PREFIX}REQUEST_TIMEOUT_SECONDS",
-            "requests must outlast the session",
-        )
 
 
 def _check_files(settings: Settings) -> None:

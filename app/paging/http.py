@@ -108,7 +108,7 @@ class _Pages:
         try:
             notification = _NOTIFICATION.decode(await body(request))
             told = await self._desk.told(notification)
-        except (msgspec.MsgspecError, ValueError) as error:
+        except (msgspec.MsgspecError, ValueError, OverflowError) as error:
             raise Refused(HTTPStatus.BAD_REQUEST, f"no notification of version 4: {error}") from error
         except KafkaError as error:
             # Alertmanager tries again on 5xx.

@@ -3,7 +3,9 @@
 import asyncio
 import base64
 import hmac
+import re
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -17,9 +19,11 @@ from app.web.origin import PROBES, asked_here, json_alone
 from app.web.refusals import JSON, MOST_BYTES, Handler, Refused, refusals
 
 _READ_SECONDS: Final = 2.0
+#: A version of a format that is none: it would be repeated in the answer's header, or cannot be compared.
+_NO_VERSION: Final = re.compile(r"version=(?![0-9]{1,3}(?:\.[0-9]{1,3}){0,2}\s*(?:[;,]|\Z))")
 #: Looked at in well under a millisecond.
 _SMALL_BYTES: Final = 2**14
-_LARGE: Final = asyncio.Semaphore(1)
+_BESIDE: Final = ThreadPoolExecutor(1, "large-bodies")
 
 #: Open to everybody, token or not: what says nothing of anybody, and what is in the documentation.
 _OPEN: Final = PROBES | {"/metrics"}
@@ -77,7 +81,7 @@ async def body(request: web.Request) -> bytes:
     Raises
     ------
     Refused
-        If it is too large, too slow, cannot be unpacked or is nested too deeply.
+        If it is too large, too slow, cannot be unpacked, is no UTF-8 or is nested too deeply.
     """
     try:
         async with asyncio.timeout(_READ_SECONDS):
@@ -88,6 +92,11 @@ async def body(request: web.Request) -> bytes:
         raise Refused(HTTPStatus.BAD_REQUEST, "the body is not what its headers say it is") from error
     if len(found) > MOST_BYTES:
         raise web.HTTPRequestEntityTooLarge(MOST_BYTES, len(found))
+    try:
+        found.decode()
+    except UnicodeDecodeError as error:
+        detail = f"JSON is UTF-8 (RFC 8259, section 8.1), and byte {error.start} is not: {error.reason}"
+        raise Refused(HTTPStatus.BAD_REQUEST, detail) from error
     if await _too_deep(found):
         raise Refused(HTTPStatus.BAD_REQUEST, f"nesting above {MAX_NESTING}")
     return found
@@ -97,8 +106,7 @@ async def _too_deep(text: bytes) -> bool:
     """`too_deep`; of large texts one after the other and beside the loop, so that many keep nobody waiting."""
     if len(text) <= _SMALL_BYTES:
         return too_deep(text)
-    async with _LARGE:
-        return await asyncio.to_thread(too_deep, text)
+    return await asyncio.get_running_loop().run_in_executor(_BESIDE, too_deep, text)
 
 
 def json_answer(value: Any) -> web.Response:
@@ -110,7 +118,8 @@ def metrics_page(registry: CollectorRegistry) -> Handler:
     """The page `/metrics` of a registry, in the format that is asked for."""
 
     async def metrics(request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        asked = request.headers.get("Accept", "")
+        encode, content_type = choose_encoder("" if _NO_VERSION.search(asked) else asked)
         return web.Response(body=encode(registry), headers={"Content-Type": content_type})
 
     return metrics
