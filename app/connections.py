@@ -15,22 +15,16 @@ import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 from aiohttp import web
 
 log = logging.getLogger("qethics.http")
 
-#: By when a connection is made (TLS), and a request has its whole header; bodies have a limit of their own
-#: (`app.web.answers.body`).
-HEADER_SECONDS: Final = 5.0
-#: How long a request may be handled, and how long its answer may take to be read, or the next request to come.
-HANDLING_SECONDS: Final = 60.0
-KEPT_SECONDS: Final = 30.0
 #: How long what is left of a request that was answered is read.
 LINGER_SECONDS: Final = 1.0
 #: Connections of a process; where there are few descriptors half of them, as it needs others for Kafka.
-MOST_CONNECTIONS: Final = 512
+_MOST: Final = 512
 _LOOK_SECONDS: Final = 0.5
 _SAY_SECONDS: Final = 60.0
 _PAUSE_SECONDS: Final = 0.1
@@ -48,10 +42,23 @@ _REFUSAL: Final = (
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
-def most_connections() -> int:
-    """How many connections this process takes at once."""
+class Limits(NamedTuple):
+    """How many connections there may be at once, and how long each may take for what."""
+
+    most: int
+    #: Until it is made (TLS), and from the first byte of a request until its header is whole; bodies have a limit of
+    #: their own (`app.web.answers.body`).
+    header_seconds: float = 5.0
+    #: Until a request that came is answered.
+    handling_seconds: float = 60.0
+    #: Until an answer is read, and another request begins.
+    kept_seconds: float = 30.0
+
+
+def limits() -> Limits:
+    """The limits of this process."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MOST_CONNECTIONS if descriptors == resource.RLIM_INFINITY else min(MOST_CONNECTIONS, descriptors // 2)
+    return Limits(_MOST if descriptors == resource.RLIM_INFINITY else min(_MOST, descriptors // 2))
 
 
 class _Connection(asyncio.Protocol):
@@ -60,13 +67,14 @@ class _Connection(asyncio.Protocol):
     def __init__(self, inner: asyncio.Protocol, of: "Connections") -> None:
         self._inner = inner
         self._of = of
+        self._limits = of.limits
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         #: Makes it, until it is made.
         self.making: asyncio.Task[Any] | None = None
         self.is_answered = False
         self._is_idle = False
-        self._wait(HEADER_SECONDS)
+        self._wait(self._limits.header_seconds)
 
     def _wait(self, seconds: float) -> None:
         self.since = self._loop.time()
@@ -75,12 +83,12 @@ class _Connection(asyncio.Protocol):
     def answering(self) -> None:
         """Know that a request has come."""
         self.is_answered, self._is_idle = True, False
-        self._wait(HANDLING_SECONDS)
+        self._wait(self._limits.handling_seconds)
 
     def answered(self) -> None:
         """Know that its answer is there, to be read."""
         self.is_answered, self._is_idle = False, True
-        self._wait(KEPT_SECONDS)
+        self._wait(self._limits.kept_seconds)
 
     def end(self) -> None:
         """End it at once, at whatever it is."""
@@ -92,13 +100,13 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._of.made(self, transport)
-        self._wait(HEADER_SECONDS)
+        self._wait(self._limits.header_seconds)
         self._inner.connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
         if self._is_idle:
             self._is_idle = False
-            self._wait(HEADER_SECONDS)
+            self._wait(self._limits.header_seconds)
         self._inner.data_received(data)
 
     def eof_received(self) -> bool | None:
@@ -124,14 +132,14 @@ class Connections:
         Where they come from.
     certificate
         With which they are made, where they are encrypted.
-    most
-        How many there are at once.
+    limits
+        How many there may be, and for how long.
     """
 
-    def __init__(self, listener: socket.socket, certificate: ssl.SSLContext | None, most: int) -> None:
+    def __init__(self, listener: socket.socket, certificate: ssl.SSLContext | None, limits: Limits) -> None:
+        self.limits = limits
         self._listener = listener
         self._certificate = certificate
-        self._most = most
         self._open: set[_Connection] = set()
         self._by_transport: dict[Any, _Connection] = {}
         self._refused: set[socket.socket] = set()
@@ -199,7 +207,7 @@ class Connections:
         self._by_transport.pop(transport, None)
 
     async def _make(self, connection: _Connection, accepted: socket.socket) -> None:
-        limit = HEADER_SECONDS if self._certificate is not None else None
+        limit = self.limits.header_seconds if self._certificate is not None else None
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: connection, accepted, ssl=self._certificate, ssl_handshake_timeout=limit
@@ -212,7 +220,7 @@ class Connections:
 
     def _has_room(self) -> bool:
         """Whether another one may come; the one that waited longest for the rest of a request goes, if need be."""
-        if len(self._open) < self._most:
+        if len(self._open) < self.limits.most:
             return True
         waiting = [one for one in self._open if not one.is_answered]
         if not waiting:

@@ -17,7 +17,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.registry import Collector
 
-from app.connections import KEPT_SECONDS, LINGER_SECONDS, Connections, most_connections
+from app.connections import LINGER_SECONDS, Connections, Limits, limits
 from app.core.names import one_line
 from app.errors import EnvironmentFault, SettingError
 from app.stream.shell import fail_stop
@@ -79,13 +79,18 @@ def _is_no_bad_request(record: logging.LogRecord) -> bool:
 
 
 async def serve(
-    pages: web.Application, listener: socket.socket, certificate: ssl.SSLContext | None = None
+    pages: web.Application,
+    listener: socket.socket,
+    certificate: ssl.SSLContext | None = None,
+    limited: Limits | None = None,
 ) -> Callable[[], Awaitable[None]]:
     """Answer on a listening socket, so many connections at once and each for so long; returns what ends it."""
     logging.getLogger("aiohttp.server").addFilter(_is_no_bad_request)
-    connections = Connections(listener, certificate, most_connections())
+    connections = Connections(listener, certificate, limited := limited or limits())
     # What waits for a request is ended by `Connections`; aiohttp's own limit counts from another moment.
-    runner = web.AppRunner(pages, access_log=None, keepalive_timeout=2 * KEPT_SECONDS, lingering_time=LINGER_SECONDS)
+    runner = web.AppRunner(
+        pages, access_log=None, keepalive_timeout=2 * limited.kept_seconds, lingering_time=LINGER_SECONDS
+    )
     await runner.setup()
     if (server := runner.server) is None:
         raise RuntimeError("a runner that was set up has no server")

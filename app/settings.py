@@ -205,7 +205,7 @@ def urls(text: str) -> list[str]:
     return [url.strip().rstrip("/") for url in text.split(",") if url.strip()]
 
 
-_HOST: Final = re.compile(r"(?:[A-Za-z0-9_-]{1,63}(?:\.|\Z)){1,127}\Z|[0-9a-fA-F:.]{2,45}\Z")
+_HOST: Final = re.compile(r"(?:[A-Za-z0-9_-]{1,63}(?:\.|\Z)){1,127}\Z|(?=.*:.*:)[0-9a-fA-F:.]{2,45}\Z")
 
 
 def names(text: str) -> list[str]:
