@@ -12,11 +12,37 @@ from mutated import answered, statuses
 from app.web.answers import body, middlewares
 
 HOSTS = ("worker-1", "qethics.example.org")
-OURS = ["127.0.0.1", "127.0.0.1:80", "localhost:6066", "LOCALHOST", "[::1]:1", "127.8.8.8", "worker-1:6066", "Worker-1", "[::ffff:127.0.0.1]"]
+OURS = [
+    "127.0.0.1",
+    "127.0.0.1:80",
+    "localhost:6066",
+    "LOCALHOST",
+    "[::1]:1",
+    "127.8.8.8",
+    "worker-1:6066",
+    "Worker-1",
+    "[::ffff:127.0.0.1]",
+]
 FOREIGN = [
-    *["evil.example", "evil.example:6066", "localhost.evil.example", "worker-1.evil.example", "127.0.0.1.evil.example"],
-    *["10.0.0.1", "0.0.0.0", "[::]", "127.0.0.1@evil.example", "evil.example#127.0.0.1", "127.1", "2130706433", "0x7f000001", "[::1"],
-    *["localhost:80:80", "localhost.", "localhost\x00", "ÿ", "worker-1,localhost"],
+    "evil.example",
+    "evil.example:6066",
+    "localhost.evil.example",
+    "worker-1.evil.example",
+    "127.0.0.1.evil.example",
+    "10.0.0.1",
+    "0.0.0.0:80",
+    "[::]",
+    "127.0.0.1@evil.example",
+    "evil.example#127.0.0.1",
+    "127.1",
+    "2130706433",
+    "0x7f000001",
+    "[::1",
+    "localhost:80:80",
+    "localhost.",
+    "localhost\u0000",
+    "\u00ff",
+    "worker-1,localhost",
     "",
     "a b",
 ]
