@@ -90,9 +90,16 @@ class _Connection(asyncio.Protocol):
         self.is_answered, self._is_idle = False, True
         self._wait(self._limits.kept_seconds)
 
-    def end(self) -> None:
-        """End it at once, at whatever it is."""
-        if self._transport is not None:
+    def end(self, *, at_once: bool) -> None:
+        """End it, at whatever it is; one on which nothing is under way without a reset, unless it is to be at once."""
+        if (
+            self._transport is not None
+            and self._is_idle
+            and not at_once
+            and not self._transport.get_write_buffer_size()
+        ):
+            self._transport.close()
+        elif self._transport is not None:
             self._transport.abort()
         elif self.making is not None:
             self.making.cancel()
@@ -191,7 +198,7 @@ class Connections:
             await asyncio.sleep(_LOOK_SECONDS)
             now = loop.time()
             for connection in [one for one in self._open if now > one.until]:
-                self._end(connection, "too slow")
+                self._end(connection, "too slow", at_once=False)
             if self._ended and now - said_at > _SAY_SECONDS:
                 said_at = now
                 log.warning("connections ended: %s", ", ".join(f"{n} {why}" for why, n in self._ended.items()))
@@ -207,11 +214,12 @@ class Connections:
         self._by_transport.pop(transport, None)
 
     async def _make(self, connection: _Connection, accepted: socket.socket) -> None:
-        limit = self.limits.header_seconds if self._certificate is not None else None
+        tls: dict[str, Any] = {}
+        if self._certificate is not None:
+            tls = {"ssl": self._certificate, "ssl_handshake_timeout": self.limits.header_seconds}
+            tls |= {"ssl_shutdown_timeout": LINGER_SECONDS}
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: connection, accepted, ssl=self._certificate, ssl_handshake_timeout=limit
-            )
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, accepted, **tls)
         except (OSError, asyncio.CancelledError):  # it was ended, is gone, or speaks no TLS (`ssl.SSLError`)
             self.lost(connection, None)
             accepted.close()
@@ -225,13 +233,13 @@ class Connections:
         waiting = [one for one in self._open if not one.is_answered]
         if not waiting:
             return False
-        self._end(min(waiting, key=lambda one: one.since), "to make room")
+        self._end(min(waiting, key=lambda one: one.since), "to make room", at_once=True)
         return True
 
-    def _end(self, connection: _Connection, why: str) -> None:
+    def _end(self, connection: _Connection, why: str, *, at_once: bool) -> None:
         self._ended[why] += 1
         self._open.discard(connection)
-        connection.end()
+        connection.end(at_once=at_once)
 
     def _refuse(self, accepted: socket.socket) -> None:
         """Say that there is no room, where that can be said in plain text."""
