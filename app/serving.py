@@ -87,9 +87,11 @@ async def serve(
     """Answer on a listening socket, so many connections at once and each for so long; returns what ends it."""
     logging.getLogger("aiohttp.server").addFilter(_is_no_bad_request)
     connections = Connections(listener, certificate, limited := limited or limits())
-    # What waits for a request is ended by `Connections`; aiohttp's own limit counts from another moment.
+    # What waits for a request is ended by `Connections`; aiohttp's own limit counts from another moment. Nothing is
+    # unpacked: a few bytes may become any number of them.
+    kept = 2 * limited.kept_seconds
     runner = web.AppRunner(
-        pages, access_log=None, keepalive_timeout=2 * limited.kept_seconds, lingering_time=LINGER_SECONDS
+        pages, access_log=None, keepalive_timeout=kept, lingering_time=LINGER_SECONDS, auto_decompress=False
     )
     await runner.setup()
     if (server := runner.server) is None:

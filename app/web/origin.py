@@ -52,11 +52,18 @@ def asked_here(hosts: Collection[str]) -> Any:
 
 @web.middleware
 async def json_alone(request: web.Request, handler: _Handler) -> web.StreamResponse:
-    """Middleware: refuse what would change something and is not JSON: no form of any page can send that."""
-    is_ours = request.match_info.http_exception is None
-    if is_ours and request.method not in _SAFE and request.content_type != JSON:
-        detail = f"the content type is {one_line(request.content_type[:100])}, not {JSON}"
-        raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)
+    """Middleware: refuse what would change something and is not plain JSON: no form of any page can send that.
+
+    A packed body is refused (RFC 9110, section 15.5.16), as a few bytes may become any number of them.
+    """
+    if request.match_info.http_exception is None and request.method not in _SAFE:
+        kind, packed = request.content_type, request.headers.get("Content-Encoding", "identity").strip()
+        if kind != JSON:
+            detail = f"the content type is {one_line(kind[:100])}, not {JSON}"
+            raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)
+        if packed.lower() not in {"", "identity"}:
+            detail = "the body is packed; send it as it is"
+            raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail, {"Accept-Encoding": "identity"})
     return await handler(request)
 
 

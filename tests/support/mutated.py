@@ -6,10 +6,13 @@ import json
 import re
 import zlib
 from collections import Counter
+from contextlib import asynccontextmanager
 from random import Random
 from typing import NamedTuple
 
 from asking import question
+
+from app.serving import listening, serve
 
 #: Numbers, texts and trees that a field may hold instead.
 VALUES = [
@@ -338,6 +341,17 @@ def _is_whole(answer):
 def statuses(answer):
     """The status of every answer among some bytes."""
     return [int(each) for each in _STATUS.findall(answer)]
+
+
+@asynccontextmanager
+async def serving(pages):
+    """The port at which pages are served, as a process serves them."""
+    with listening("127.0.0.1", 0, "web_port") as listener:
+        stop = await serve(pages, listener)
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            await stop()
 
 
 def is_fault(answer):

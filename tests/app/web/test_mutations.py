@@ -2,13 +2,12 @@
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager, closing
+from contextlib import closing
 
 import msgspec
 import pytest
-from aiohttp.test_utils import unused_port
 from collecting import Publisher, Shell
-from mutated import admission, answered, flood, notification, paging, statuses, web, written
+from mutated import admission, answered, flood, notification, paging, serving, statuses, web, written
 from records import Log, lifecycle
 
 from app.admission.gatekeeper import Gatekeeper
@@ -25,7 +24,7 @@ from app.paging.records import Records
 from app.paging.runpage import RunPages
 from app.policy.evaluator import Evaluator
 from app.policy.pack import load_pack
-from app.serving import listening, registry_of, serve
+from app.serving import registry_of
 from app.sinks.metrics import StageCollector
 from app.web.server import application as worker_pages
 from app.web.status import detectors, status
@@ -98,17 +97,6 @@ def pager(catalog, policy):
     desk = Desk(incidents, keep, None)
     pages = pager_pages(desk, registry_of(), TOKEN, lambda: True, RunPages(find, "http://grafana", ""))
     return pages, paging(incident_id)
-
-
-@asynccontextmanager
-async def serving(pages):
-    """The port at which pages are served, as a process serves them."""
-    with listening("127.0.0.1", unused_port(), "web_port") as listener:
-        stop = await serve(pages, listener)
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            await stop()
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,13 @@
 """Who may ask, by what name, from what page: of every way that changes something, and of every page."""
 
 import asyncio
+import gzip
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 from hypothesis import given
 from hypothesis import strategies as st
-from mutated import answered, statuses
+from mutated import answered, serving, statuses
 
 from app.web.answers import body, middlewares
 
@@ -85,8 +85,8 @@ class Asked:
             return status
 
         async def every():
-            async with TestServer(self.application(), host="127.0.0.1") as server:
-                return [await one(server.port, *each) for each in asked]
+            async with serving(self.application()) as port:
+                return [await one(port, *each) for each in asked]
 
         return asyncio.run(every())
 
@@ -158,6 +158,14 @@ def test_what_a_form_may_send_changes_nothing(kind):
     asked = Asked()
     assert asked.ask(**{"Content-Type": kind}) == 415
     assert asked.changed == 0
+
+
+@pytest.mark.parametrize("packed", ["gzip", "deflate", "br", "zstd", "GZIP", "identity, gzip", "x"])
+def test_a_packed_body_is_not_unpacked(packed):
+    asked = Asked()
+    assert asked.ask(content=gzip.compress(b"{}"), Content_Encoding=packed) == 415
+    assert asked.changed == 0
+    assert asked.ask(Content_Encoding="identity") == 200
 
 
 @pytest.mark.parametrize("headers", [{}, {"Sec_Fetch_Site": "same-origin"}, {"Sec_Fetch_Site": "none"}])
