@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from app import gate
 from app.conventions import EXIT_FAILED, EXIT_USAGE
+from app.core.names import one_line, printed
 from app.errors import QethicsError, SettingError
 from app.paging import command as incidents
 from app.rules import command as rules
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         sys.exit(options.run(options))
     except QethicsError as error:
-        print(f"qethics: {error}", file=sys.stderr)
+        print(f"qethics: {printed(str(error))}", file=sys.stderr)
         sys.exit(EXIT_USAGE)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
@@ -413,5 +414,5 @@ def _doctor(options: argparse.Namespace) -> int:
     else:
         for finding in findings:
             mark = "ok " if finding.ok else "NOT" if finding.needed else "-- "
-            print(f"{mark} {finding.what}: {finding.detail}")
+            print(one_line(f"{mark} {finding.what}: {finding.detail}"))
     return 0 if all(finding.ok for finding in findings if finding.needed) else EXIT_FAILED

@@ -43,7 +43,8 @@ class Finding(NamedTuple):
 
 def examine(settings: Settings) -> list[Finding]:
     """Look at everything that a deployment needs, and at what runs of it."""
-    pager = f"http://{settings.pager_host}:{settings.pager_port}"
+    scheme = "http" if settings.pager_cert_file is None else "https"
+    pager = f"{scheme}://{settings.pager_host}:{settings.pager_port}"
     checks: dict[str, Callable[[], str]] = {
         "packages": _packages,
         "policies": lambda: _policies(settings),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from app.conventions import EXIT_FAILED
+from app.core.names import one_line
 from app.errors import SettingError
 
 if TYPE_CHECKING:
@@ -283,7 +284,7 @@ def _text(explanation: "Explanation") -> str:
         facts = ", ".join(f"{path} = {json.dumps(value)}" for path, value in change.facts.items())
         instead = f", but then {', '.join(change.instead)}" if change.instead else ""
         lines.append(f"  unless   {facts}{instead}")
-    return "\n".join([*lines, f"  do       {explanation.remediation} ({explanation.runbook})"])
+    return "\n".join(map(one_line, [*lines, f"  do       {explanation.remediation} ({explanation.runbook})"]))
 
 
 def _diff(options: argparse.Namespace) -> int:
@@ -315,7 +316,7 @@ def _diff(options: argparse.Namespace) -> int:
         for change in changed:
             gone = [f"- {text}" for text in change.old if text not in change.new]
             come = [f"+ {text}" for text in change.new if text not in change.old]
-            print(f"{change.file}:{change.line}: {change.run}", *gone, *come, sep="\n  ")
+            print(*map(one_line, [f"{change.file}:{change.line}: {change.run}", *gone, *come]), sep="\n  ")
         print(
             f"{len(new)} judged by {revisions['old']} and {revisions['new']}: {len(changed)} change, "
             f"{turned['newly_denied']} newly denied, {turned['newly_allowed']} newly allowed"

@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from faust.types import TP
 
 from app import kafka
+from app.access import Access, access
 from app.catalog import load_catalog
 from app.conventions import CHECKPOINTS, HEARTBEAT_HEADER, JOBS, POLICY_HEADER
 from app.core.catalog import Catalog
@@ -109,7 +110,8 @@ def run_worker(settings: Settings) -> None:
     gc.set_threshold(*_GC_THRESHOLDS)
     gc.freeze()  # what is there from the start stays; it need not be looked through again
     with listening(settings.web_host, settings.web_port, "web_port") as listener, _policies(settings) as policies:
-        asyncio.run(_Worker(settings, catalog, policies, directory, listener).run())
+        allowed = access(settings, "web", listener)
+        asyncio.run(_Worker(settings, catalog, policies, directory, listener, allowed).run())
 
 
 @contextmanager
@@ -134,6 +136,7 @@ class _Worker:
         policies: Policy | Bundles,
         directory: Path,
         listener: socket.socket,
+        allowed: Access,
     ) -> None:
         self._settings = settings
         self._catalog = catalog
@@ -143,6 +146,7 @@ class _Worker:
         self._tracer: Tracer | None = None
         self._directory = directory
         self._listener = listener
+        self._allowed = allowed
         self._name = f"{socket.gethostname()}:{listener.getsockname()[1]}"
 
     async def run(self) -> None:
@@ -280,14 +284,17 @@ class _Worker:
             PolicyCollector(lambda: _in_force(shell), self._watch),
         )
         names = {sli.id: sli.text for sli in SLIS}
+        allowed = self._allowed
         pages = application(
             registry,
             lambda: status(shell, self._lag(), build, sealed=bool(self._seal)),
             lambda: names,
             lambda: detectors(shell),
+            allowed.token,
+            allowed.hosts,
         )
-        stop = await serve(pages, self._listener)
-        log.info("status page at http://%s:%d/", *self._listener.getsockname()[:2])
+        stop = await serve(pages, self._listener, allowed.certificate)
+        log.info("status page at %s://%s:%d/", allowed.scheme, *self._listener.getsockname()[:2])
         return stop
 
 

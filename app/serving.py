@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.registry import Collector
 
+from app.connections import LINGER_SECONDS, Connections, Limits, limits
+from app.core.names import one_line
 from app.core.seal import UNSEALED, Seal
 from app.errors import EnvironmentFault, SettingError
 from app.settings import Settings
@@ -61,7 +64,7 @@ def listening(host: str, port: int, setting: str) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-        listener.listen(64)
+        listener.listen()
     except OSError as error:
         listener.close()
         raise EnvironmentFault(
@@ -71,14 +74,40 @@ def listening(host: str, port: int, setting: str) -> socket.socket:
     return listener
 
 
+def _is_no_bad_request(record: logging.LogRecord) -> bool:
+    """Whether it is about something else than what is no HTTP: that is answered with 400, and could fill any log."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError | web.RequestPayloadError)
+
+
 async def serve(
-    pages: web.Application, listener: socket.socket, certificate: ssl.SSLContext | None = None
+    pages: web.Application,
+    listener: socket.socket,
+    certificate: ssl.SSLContext | None = None,
+    limited: Limits | None = None,
 ) -> Callable[[], Awaitable[None]]:
-    """Answer on a listening socket; returns what ends it."""
-    runner = web.AppRunner(pages, access_log=None)
+    """Answer on a listening socket, so many connections at once and each for so long; returns what ends it."""
+    logging.getLogger("aiohttp.server").addFilter(_is_no_bad_request)
+    connections = Connections(listener, certificate, limited := limited or limits())
+    # What waits for a request is ended by `Connections`; aiohttp's own limit counts from another moment. Nothing is
+    # unpacked: a few bytes may become any number of them.
+    kept = 2 * limited.kept_seconds
+    runner = web.AppRunner(
+        pages, access_log=None, keepalive_timeout=kept, lingering_time=LINGER_SECONDS, auto_decompress=False
+    )
     await runner.setup()
-    await web.SockSite(runner, listener, ssl_context=certificate).start()
-    return runner.cleanup
+    if (server := runner.server) is None:
+        raise RuntimeError("a runner that was set up has no server")
+    server.request_handler = connections.watched(server.request_handler)
+    tasks = [forever(connections.accept(server)), forever(connections.watch())]
+
+    async def stop() -> None:
+        for each in tasks:
+            each.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await runner.cleanup()
+
+    return stop
 
 
 def registry_of(*collectors: Collector) -> CollectorRegistry:
@@ -90,11 +119,26 @@ def registry_of(*collectors: Collector) -> CollectorRegistry:
     return registry
 
 
+class OneLine(logging.Formatter):
+    """Writes a message as one line, whatever it holds: a line that begins with a time was written by us.
+
+    The lines of a traceback, which may hold texts from outside too, are indented.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, and the indented traceback if there is one."""
+        first = f"{self.formatTime(record)} {record.levelname} {record.name}: {one_line(record.getMessage())}"
+        if not record.exc_info:
+            return first
+        lines = self.formatException(record.exc_info).splitlines()
+        return "\n".join([first, *(f"    {one_line(line)}" for line in lines)])
+
+
 def quiet_libraries(level: str) -> None:
     """One line a message on standard error; libraries speak up only when something is wrong."""
-    logging.basicConfig(
-        level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
+    lines = logging.StreamHandler(sys.stderr)
+    lines.setFormatter(OneLine())
+    logging.basicConfig(level=level, handlers=[lines], force=True)
     for name in ("aiokafka", "faust", "mode", "kafka"):
         logging.getLogger(name).setLevel(logging.ERROR)
 

@@ -57,6 +57,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     stall_seconds: Positive = 120.0
     web_host: str = "127.0.0.1"
     web_port: Port = 6066
+    #: What a request to a worker must carry as a bearer token (the pager sends it too); the certificate of a worker.
+    web_token_file: Path | None = None
+    web_cert_file: Path | None = None
+    web_key_file: Path | None = None
+    #: Names that worker, gate and pager are asked by, comma separated, beside those of loopback and their addresses.
+    allowed_hosts: str = ""
+    #: Beyond loopback a process begins with a token and a certificate alone, unless this says that it need not.
+    insecure_listen: bool = False
     #: Where a worker keeps what it must keep on disk.
     data_directory: Path = Path("var")
     #: The directory of catalog, rules and the rest of what people decide.
@@ -80,8 +88,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     #: Where the pager answers: Alertmanager's webhook, incidents, runbooks.
     pager_host: str = "127.0.0.1"
     pager_port: Port = 6068
-    #: What a request to it must carry as a bearer token.
+    #: What a request to it must carry as a bearer token; the certificate of the pager.
     pager_token_file: Path | None = None
+    pager_cert_file: Path | None = None
+    pager_key_file: Path | None = None
     #: Every Alertmanager of the cluster, comma separated: all are told.
     alertmanagers: str = "http://127.0.0.1:9093"
     #: So long without Prometheus' watchdog, and the pager pages that Prometheus is silent. Of a lease (240 s) that was
@@ -198,6 +208,14 @@ def urls(text: str) -> list[str]:
     return [url.strip().rstrip("/") for url in text.split(",") if url.strip()]
 
 
+_HOST: Final = re.compile(r"(?:[A-Za-z0-9_-]{1,63}(?:\.|\Z)){1,127}\Z|(?=.*:.*:)[0-9a-fA-F:.]{2,45}\Z")
+
+
+def names(text: str) -> list[str]:
+    """The names of a setting that has several."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 #: Settings that name a file which must be there.
 _FILES: Final = (
     "ssl_ca_file",
@@ -205,15 +223,12 @@ _FILES: Final = (
     "ssl_key_file",
     "sasl_password_file",
     "policy_keys",
-    "admission_token_file",
-    "admission_cert_file",
-    "admission_key_file",
-    "pager_token_file",
+    *(f"{process}_{kind}_file" for process in ("web", "admission", "pager") for kind in ("token", "cert", "key")),
 )
 #: Settings that mean something together alone.
 _PAIRS: Final = (
     ("policy_bundle", "policy_keys", "go by the rules in QETHICS_POLICIES"),
-    ("admission_cert_file", "admission_key_file", "serve plain HTTP"),
+    *((f"{process}_cert_file", f"{process}_key_file", "serve plain HTTP") for process in ("web", "admission", "pager")),
 )
 
 
@@ -229,16 +244,24 @@ def _check(settings: Settings) -> None:
                     f"{PREFIX}{name.upper()} is not set, but the protocol is {settings.security_protocol}",
                     "set it, or choose another QETHICS_SECURITY_PROTOCOL",
                 )
-    for name in ("alertmanagers", "prometheus_url", "worker_urls", "runbooks_url", "grafana_url", "otlp_endpoint"):
-        for url in urls(getattr(settings, name)):
-            if not _URL.match(url):
-                raise SettingError(f"{PREFIX}{name.upper()}: {url!r} is no URL", "write e.g. http://127.0.0.1:9093")
+    _check_addresses(settings)
     _check_files(settings)
     if settings.session_timeout_seconds > settings.request_timeout_seconds:
         raise SettingError(
             f"{PREFIX}SESSION_TIMEOUT_SECONDS is above {PREFIX}REQUEST_TIMEOUT_SECONDS",
             "requests must outlast the session",
         )
+
+
+def _check_addresses(settings: Settings) -> None:
+    for name in ("alertmanagers", "prometheus_url", "worker_urls", "runbooks_url", "grafana_url", "otlp_endpoint"):
+        for url in urls(getattr(settings, name)):
+            if not _URL.match(url):
+                raise SettingError(f"{PREFIX}{name.upper()}: {url!r} is no URL", "write e.g. http://127.0.0.1:9093")
+    for name in names(settings.allowed_hosts):
+        if not _HOST.match(name):
+            what = f"{PREFIX}ALLOWED_HOSTS: {name!r} is no name of a host"
+            raise SettingError(what, "write names without port, e.g. worker-1,qethics.example.org")
 
 
 def _check_files(settings: Settings) -> None:

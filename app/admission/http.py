@@ -1,6 +1,6 @@
 """The gate over HTTP: our own requests, Kubernetes' reviews, and the pages that watch it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from http import HTTPStatus
 from typing import Final
 
@@ -13,7 +13,8 @@ from app.admission.gatekeeper import Busy, Gatekeeper, NotReady
 from app.core.admission import AdmissionRequest
 from app.core.outcomes import Directive
 from app.core.trace import HEADER, context
-from app.web.answers import MOST_BYTES, Handler, Refused, body, guard, healthz, json_answer, metrics_page, refusals
+from app.web.answers import body, healthz, json_answer, metrics_page, middlewares
+from app.web.refusals import MOST_BYTES, Handler, Refused
 
 _REQUEST: Final = msgspec.json.Decoder(AdmissionRequest)
 
@@ -23,6 +24,7 @@ def application(
     registry: CollectorRegistry,
     directives: Callable[[], list[Directive]],
     token: bytes | None,
+    hosts: Collection[str] = (),
 ) -> web.Application:
     """The pages of the gate.
 
@@ -36,9 +38,11 @@ def application(
         What `/v1/directives` shows: the directives in force.
     token
         What a request must carry as a bearer token (RFC 6750), if anything.
+    hosts
+        Names of the gate, beside those of loopback and its address.
     """
     pages = _Pages(gatekeeper, directives)
-    app = web.Application(client_max_size=2 * MOST_BYTES, middlewares=[refusals, guard(token), _not_now])
+    app = web.Application(client_max_size=2 * MOST_BYTES, middlewares=[*middlewares(token, hosts), _not_now])
     app.add_routes(
         [
             web.post("/v1/admission", pages.admission),

@@ -19,6 +19,8 @@ API_VERSION: Final = "admission.k8s.io/v1"
 KIND: Final = "AdmissionReview"
 #: The API server cuts what is longer.
 _MOST_WARNING: Final = 120
+#: An object has no more of them: `TotalAnnotationSizeLimitB` of k8s.io/apimachinery.
+_MOST_ANNOTATIONS: Final = 256 * 1024
 _UNPROCESSABLE: Final = 422
 _FORBIDDEN: Final = 403
 
@@ -101,6 +103,8 @@ def asked(request: Request) -> AdmissionRequest | Response:
     try:
         annotations = msgspec.convert(request.object, _Object).metadata.annotations
         declared, routing = annotations.get(RUN_ANNOTATION, ""), annotations.get(ROUTING_ANNOTATION)
+        if len(declared) + len(routing or "") > _MOST_ANNOTATIONS:
+            raise msgspec.ValidationError(f"more than {_MOST_ANNOTATIONS} characters")
         if too_deep(declared.encode()) or too_deep((routing or "").encode()):
             raise msgspec.ValidationError("nested too deeply")
         run = msgspec.json.decode(declared, type=dict[str, Any])

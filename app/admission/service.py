@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import socket
-import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack, closing
 from importlib.metadata import version
@@ -12,6 +11,7 @@ from typing import Any
 import msgspec
 
 from app import kafka
+from app.access import Access, access
 from app.admission.gatekeeper import Gatekeeper
 from app.admission.http import application
 from app.admission.metrics import AdmissionCollector
@@ -30,7 +30,6 @@ from app.serving import (
     own_directory,
     quiet_libraries,
     registry_of,
-    secret,
     serve,
     told_to_stop,
 )
@@ -55,14 +54,14 @@ def run_admission(settings: Settings) -> None:
             "the gate goes by a signed bundle, and none is set",
             "make one with `qethics policy build`, and set QETHICS_POLICY_BUNDLE and QETHICS_POLICY_KEYS",
         )
-    token, certificate = secret(settings.admission_token_file, "admission_token_file"), _certificate(settings)
     with (
         listening(settings.admission_host, settings.admission_port, "admission_port") as listener,
         closing(Bundles(read_keys(settings.policy_keys))) as bundles,
     ):
+        allowed = access(settings, "admission", listener)
         directory = own_directory(settings.data_directory / f"admission-{settings.admission_port}")
         source = Source(settings.policy_bundle, bundles, directory / "policy-version")
-        asyncio.run(_Gate(settings, bundles, source, listener, token, certificate).run())
+        asyncio.run(_Gate(settings, bundles, source, listener, allowed).run())
 
 
 class _Gate:
@@ -74,16 +73,14 @@ class _Gate:
         bundles: Bundles,
         source: Source,
         listener: socket.socket,
-        token: bytes | None,
-        certificate: ssl.SSLContext | None,
+        allowed: Access,
     ) -> None:
         self._settings = settings
         self._bundles = bundles
         self._source = source
         self._listener = listener
         self._name = f"{socket.gethostname()}:{listener.getsockname()[1]}"
-        self._token = token
-        self._certificate = certificate
+        self._allowed = allowed
 
     async def run(self) -> None:
         """Start everything, wait, stop everything."""
@@ -140,19 +137,8 @@ class _Gate:
 
     async def _serve(self, gatekeeper: Gatekeeper, directives: Directives, watch: Watch) -> Callable[[], Any]:
         registry = registry_of(AdmissionCollector(gatekeeper, directives), PolicyCollector(self._in_force, watch))
-        pages = application(gatekeeper, registry, directives.active, self._token)
-        stop = await serve(pages, self._listener, self._certificate)
-        scheme = "http" if self._certificate is None else "https"
-        log.info("the gate answers at %s://%s:%d/v1/admission", scheme, *self._listener.getsockname()[:2])
+        allowed = self._allowed
+        pages = application(gatekeeper, registry, directives.active, allowed.token, allowed.hosts)
+        stop = await serve(pages, self._listener, allowed.certificate)
+        log.info("the gate answers at %s://%s:%d/v1/admission", allowed.scheme, *self._listener.getsockname()[:2])
         return stop
-
-
-def _certificate(settings: Settings) -> ssl.SSLContext | None:
-    if settings.admission_cert_file is None:
-        return None
-    try:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(settings.admission_cert_file, settings.admission_key_file)
-    except (ssl.SSLError, OSError) as error:
-        raise SettingError(f"TLS: {error}", "check QETHICS_ADMISSION_CERT_FILE and _KEY_FILE") from error
-    return context

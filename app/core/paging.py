@@ -6,7 +6,6 @@ ends four minutes later unless it is, as Prometheus does it (`rules/alerting.go`
 quarter of an hour more.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Final
@@ -14,6 +13,7 @@ from typing import Final
 from msgspec import Struct, field, structs
 
 from app.core.evidence import instant
+from app.core.names import label_name, label_value, printed, url_part
 from app.core.outcomes import Alert
 
 RESEND_SECONDS: Final = 60.0
@@ -23,9 +23,6 @@ LEASE_SECONDS: Final = 4 * RESEND_SECONDS
 RESOLVED_SECONDS: Final = 900.0
 #: What nobody is told of: it stays in the topic.
 _NOT_SENT: Final = frozenset({"info"})
-_NO_NAME: Final = re.compile(r"[^a-zA-Z0-9_]")
-_MOST_VALUE: Final = 1_000
-_MOST_TEXT: Final = 8_000
 _ORDER: Final = {"page": 0, "ticket": 1}
 
 
@@ -127,21 +124,21 @@ def leased(alert: Alert, runbooks: str, version: int) -> Lease:
     version
         Of the lease.
     """
-    labels = {_name(name): value[:_MOST_VALUE] for name, value in alert.labels.items() if value.strip()}
+    labels = {label_name(name): label_value(value) for name, value in alert.labels.items() if value.strip()}
     notes = {name: text for name, text in alert.notes.items() if name != "since" and text.strip()}
     figures = ", ".join(f"{name} {value:.6g}" for name, value in alert.figures.items())
     described = [alert.summary, figures, *(f"{name}: {text}" for name, text in notes.items())]
     annotations = {
-        "summary": alert.summary[:_MOST_TEXT],
-        "description": "\n".join(line for line in described if line)[:_MOST_TEXT],
-        "runbook_url": f"{runbooks}/{alert.name}",
+        "summary": printed(alert.summary),
+        "description": printed("\n".join(line for line in described if line)),
+        "runbook_url": f"{runbooks}/{url_part(alert.name)}",
         "dashboard_url": "/d/qethics-oncall",
     }
     if alert.run_ids:
-        annotations["runs"] = ", ".join(alert.run_ids[:10])[:_MOST_TEXT]
+        annotations["runs"] = printed(", ".join(alert.run_ids[:10]))
     return Lease(
         fingerprint=alert.fingerprint,
-        labels={**labels, "alertname": alert.name, "severity": alert.severity},
+        labels={**labels, "alertname": label_value(alert.name), "severity": label_value(alert.severity)},
         annotations=annotations,
         starts_at=_seconds(alert.notes.get("since", alert.at)),
         ends_at=None,
@@ -155,12 +152,6 @@ def posted(lease: Lease, now: float, generator: str) -> Posted:
     starts_at = min(lease.starts_at, now)
     ends_at = now + LEASE_SECONDS if lease.ends_at is None else max(min(lease.ends_at, now), starts_at)
     return Posted(lease.labels, lease.annotations, instant(starts_at), instant(ends_at), generator)
-
-
-def _name(name: str) -> str:
-    """A label name as Prometheus' data model has it."""
-    found = _NO_NAME.sub("_", name) or "_"
-    return f"_{found}" if found[0].isdigit() else found
 
 
 def _seconds(text: str) -> float:

@@ -23,6 +23,7 @@ import msgspec
 from app.conventions import DECISIONS, EVIDENCE, JOBS, RESULTS, VIOLATIONS
 from app.core.evidence import instant
 from app.core.incidents import Incident
+from app.core.names import file_name
 from app.paging.records import Affected, about_runs, affected
 from app.settings import Settings
 
@@ -102,18 +103,22 @@ class Capture:
             if name in missing:
                 log.warning("incident %s: %s: %s", incident.incident_id, name, missing[name])
         about = {"incident_id": incident.incident_id, "captured_at": instant(time.time()), "missing": missing}
-        path = self._directory / f"{incident.incident_id}.tar.gz"
+        path = self._directory / f"{file_name(incident.incident_id)}.tar.gz"
         digest = await asyncio.to_thread(_written, path, files, about)  # the pages that go out wait for no archive
         return Captured(path, digest, missing)
 
 
-def page_of(session: aiohttp.ClientSession, urls: list[str], path: str) -> Source:
-    """A source: a page of every worker, as {address: content}, or why it could not be had: one may be what is wrong."""
+def page_of(session: aiohttp.ClientSession, urls: list[str], path: str, token: bytes | None = None) -> Source:
+    """A source: a page of every worker, as {address: content}, or why it could not be had: one may be what is wrong.
+
+    The workers are asked with a token, if one is given.
+    """
+    headers = {"Authorization": f"Bearer {token.decode()}"} if token is not None else {}
 
     async def page(url: str) -> tuple[str, str | None]:
         """A page, or why it could not be had."""
         try:
-            async with session.get(url + path, timeout=_TIMEOUT) as answer:
+            async with session.get(url + path, headers=headers, timeout=_TIMEOUT) as answer:
                 return (await _whole(answer)).decode(), None
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             why = f"not to be had: {type(error).__name__}: {error}"

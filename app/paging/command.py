@@ -4,13 +4,13 @@ import argparse
 import getpass
 import json
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from app.core.names import one_line, url_part
 from app.errors import EnvironmentFault, QethicsError
 from app.serving import secret
 
@@ -76,12 +76,12 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    return _say_one(options, _ask(options, f"/v1/incidents/{urllib.parse.quote(options.id, safe='')}"))
+    return _say_one(options, _ask(options, f"/v1/incidents/{url_part(options.id)}"))
 
 
 def _act(options: argparse.Namespace) -> int:
     by = options.by or getpass.getuser()
-    path = f"/v1/incidents/{urllib.parse.quote(options.id, safe='')}/{options.act}"
+    path = f"/v1/incidents/{url_part(options.id)}/{options.act}"
     return _say_one(options, _ask(options, path, {"by": by, "text": options.text}))
 
 
@@ -114,7 +114,7 @@ def _say_one(options: argparse.Namespace, found: Any) -> int:
 
 
 def _say(options: argparse.Namespace, found: Any, lines: list[str]) -> int:
-    print(json.dumps(found) if options.json else "\n".join(lines))
+    print(json.dumps(found) if options.json else "\n".join(map(one_line, lines)))
     return 0
 
 

@@ -2,7 +2,7 @@
 
 import html
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -17,7 +17,8 @@ from app.catalog import DEFAULT_DIRECTORY
 from app.core.incidents import PHASES, Incident, Kind, Notification, phases
 from app.paging.desk import Desk
 from app.paging.runpage import RunPages
-from app.web.answers import MOST_BYTES, Refused, body, guard, healthz, json_answer, metrics_page, refusals
+from app.web.answers import body, healthz, json_answer, metrics_page, middlewares
+from app.web.refusals import MOST_BYTES, Refused
 
 RUNBOOKS: Final = DEFAULT_DIRECTORY.parent / "docs" / "runbooks"
 _NAME: Final = re.compile(r"[A-Za-z]{1,100}\Z")
@@ -53,7 +54,12 @@ _ACT: Final = msgspec.json.Decoder(ActRequest)
 
 
 def application(
-    desk: Desk, registry: CollectorRegistry, token: bytes | None, is_ready: Callable[[], bool], runs: RunPages
+    desk: Desk,
+    registry: CollectorRegistry,
+    token: bytes | None,
+    is_ready: Callable[[], bool],
+    runs: RunPages,
+    hosts: Collection[str] = (),
 ) -> web.Application:
     """The pages of the pager.
 
@@ -69,9 +75,11 @@ def application(
         Whether everything was read that was there at the start.
     runs
         The pages of runs.
+    hosts
+        Names of the pager, beside those of loopback and its address.
     """
     pages = _Pages(desk, is_ready)
-    app = web.Application(client_max_size=2 * MOST_BYTES, middlewares=[refusals, guard(token)])
+    app = web.Application(client_max_size=2 * MOST_BYTES, middlewares=middlewares(token, hosts))
     app.add_routes(
         [
             web.post("/v1/alertmanager", pages.alertmanager),
@@ -100,7 +108,7 @@ class _Pages:
         try:
             notification = _NOTIFICATION.decode(await body(request))
             told = await self._desk.told(notification)
-        except (msgspec.MsgspecError, ValueError) as error:
+        except (msgspec.MsgspecError, ValueError, OverflowError) as error:
             raise Refused(HTTPStatus.BAD_REQUEST, f"no notification of version 4: {error}") from error
         except KafkaError as error:
             # Alertmanager tries again on 5xx.

@@ -1,20 +1,22 @@
 """The page of one run: its evidence, what is missing and why, what it broke, and every record about it."""
 
-import html
 import json
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from http import HTTPStatus
-from typing import Any, Final
-from urllib.parse import quote
+from typing import Any, Final, Literal
 
 import msgspec
 from aiohttp import web
+from msgspec import Struct
 
 from app.conventions import DECISIONS, EVIDENCE, JOBS, REPLAY_REQUESTS, RESULTS, VIOLATIONS
+from app.core.names import markup, url_part
 from app.errors import EnvironmentFault
 from app.paging.records import Records
-from app.web.answers import Refused, json_answer
+from app.web.answers import json_answer
+from app.web.refusals import Refused
 
 #: Topics that are keyed by run.
 TOPICS: Final = (JOBS, RESULTS, VIOLATIONS, DECISIONS, EVIDENCE, REPLAY_REQUESTS)
@@ -124,7 +126,7 @@ def render(run_id: str, span: tuple[float, float], found: Records, grafana: str)
         Where the dashboards are.
     """
     records = found.records
-    evidence = next((said for said in _values(records, EVIDENCE) if said.get("kind") == "run"), None)
+    evidence = _closed(records)
     parts = [_evidence(evidence)] if evidence is not None else ["<p>It is not closed: there is no evidence yet.</p>"]
     broken = [
         (f"{said.get('rule')} ({said.get('severity')}, {said.get('mode')})", said.get("reason"))
@@ -135,9 +137,9 @@ def render(run_id: str, span: tuple[float, float], found: Records, grafana: str)
         (f"{record['at']} {record['topic']}", record["value"]) for record in sorted(records, key=lambda one: one["at"])
     ]
     parts.append(_table("Records", rows))
-    trace = f"{grafana.rstrip('/')}/d/qethics-debug?var-run={quote(run_id, safe='')}"
-    link = f'<p><a href="{html.escape(trace)}">its trace</a></p>' if grafana else ""
-    name = html.escape(run_id)
+    trace = f"{grafana.rstrip('/')}/d/qethics-debug?var-run={url_part(run_id)}"
+    link = f'<p><a href="{markup(trace)}">its trace</a></p>' if grafana else ""
+    name = markup(run_id)
     lacking = "".join(
         f"<p><b>{text}</b></p>"
         for is_so, text in (
@@ -148,22 +150,43 @@ def render(run_id: str, span: tuple[float, float], found: Records, grafana: str)
     )
     return f"""<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content="width=device-width">
 <title>run {name}</title><style>{_STYLE}</style></head><body><h1>Run {name}</h1>{link}
-<p>What was written between {_clock(span[0])} and {_clock(span[1])}; {html.escape(_WHEN)}.</p>{lacking}
+<p>What was written between {_clock(span[0])} and {_clock(span[1])}; {markup(_WHEN)}.</p>{lacking}
 {"".join(parts)}</body></html>"""
 
 
-def _evidence(said: dict[str, Any]) -> str:
-    required = set(said.get("required", ()))
-    fields = [(name, value) for name, value in said["fields"].items() if value is not None]
+class _Closed(Struct):
+    """What is shown of a record of evidence."""
+
+    kind: Literal["run"]
+    closed: str
+    fields: dict[str, Any]
+    missing: dict[str, str]
+    steps: list[tuple[str, str]]
+    illegal_transitions: list[tuple[str, str]]
+    required: tuple[str, ...] = ()
+    verdict: str | None = None
+
+
+def _closed(records: list[dict[str, Any]]) -> _Closed | None:
+    """The evidence among the records. What somebody else wrote into the topic is none, and stands among the records."""
+    for said in _values(records, EVIDENCE):
+        with suppress(msgspec.ValidationError):
+            return msgspec.convert(said, _Closed)
+    return None
+
+
+def _evidence(said: _Closed) -> str:
+    required = set(said.required)
+    fields = [(name, value) for name, value in said.fields.items() if value is not None]
     missing = [
         (f"{name}{' (required)' if name in required else ''}", why)
-        for name, why in sorted(said["missing"].items(), key=lambda pair: (pair[0] not in required, pair[0]))
+        for name, why in sorted(said.missing.items(), key=lambda pair: (pair[0] not in required, pair[0]))
     ]
-    verdict = {"allow": "no rule was broken", "deny": "a rule was broken"}.get(str(said.get("verdict")), "not judged")
+    verdict = {"allow": "no rule was broken", "deny": "a rule was broken"}.get(str(said.verdict), "not judged")
     return (
-        f"<p><b>{html.escape(said['closed'])}</b>; {verdict}.</p>"
-        + _table("States", [(name, at) for name, at in said["steps"]])
-        + _table("Illegal changes of state", [(one, f"to {other}") for one, other in said["illegal_transitions"]])
+        f"<p><b>{markup(said.closed)}</b>; {verdict}.</p>"
+        + _table("States", [(name, at) for name, at in said.steps])
+        + _table("Illegal changes of state", [(one, f"to {other}") for one, other in said.illegal_transitions])
         + _table("Missing, and why", missing)
         + _table("Evidence", fields)
     )
@@ -172,9 +195,7 @@ def _evidence(said: dict[str, Any]) -> str:
 def _table(title: str, rows: list[tuple[str, Any]]) -> str:
     if not rows:
         return ""
-    cells = "".join(
-        f"<tr><th>{html.escape(name)}</th><td>{html.escape(_text(value))}</td></tr>" for name, value in rows
-    )
+    cells = "".join(f"<tr><th>{markup(name)}</th><td>{markup(_text(value))}</td></tr>" for name, value in rows)
     return f"<h2>{title}</h2><table>{cells}</table>"
 
 
@@ -189,7 +210,7 @@ def _values(records: list[dict[str, Any]], topic: str) -> list[dict[str, Any]]:
     for text in found:
         try:
             value = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue  # it is among the records, as it is
         if isinstance(value, dict):
             values.append(value)

@@ -14,6 +14,7 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 
 from app import kafka
+from app.access import Access, access, bearer
 from app.catalog import load_catalog
 from app.conventions import ALERTS, DIRECTIVES, INCIDENTS, PAGER_ALERT, WATCHDOG_SILENT_ALERT
 from app.core.catalog import Alerting
@@ -38,7 +39,6 @@ from app.serving import (
     own_directory,
     quiet_libraries,
     registry_of,
-    secret,
     serve,
     told_to_stop,
 )
@@ -61,22 +61,22 @@ def run_pager(settings: Settings) -> None:
     """
     quiet_libraries(settings.log_level)
     alerting = load_catalog(settings.policies).alerting
-    token = secret(settings.pager_token_file, "pager_token_file")
     with listening(settings.pager_host, settings.pager_port, "pager_port") as listener:
+        allowed = access(settings, "pager", listener)
         directory = own_directory(settings.data_directory / "incidents")
-        asyncio.run(_Pager(settings, alerting, listener, token, directory).run())
+        asyncio.run(_Pager(settings, alerting, listener, allowed, directory).run())
 
 
 class _Pager:
     """One pager process: what it holds, in the order it is started."""
 
     def __init__(
-        self, settings: Settings, alerting: Alerting, listener: socket.socket, token: bytes | None, directory: Path
+        self, settings: Settings, alerting: Alerting, listener: socket.socket, allowed: Access, directory: Path
     ) -> None:
         self._settings = settings
         self._alerting = alerting
         self._listener = listener
-        self._token = token
+        self._allowed = allowed
         self._directory = directory
         self._book = Book(settings.runbooks_url)
         self._clients: list[Alertmanager] = []
@@ -96,7 +96,7 @@ class _Pager:
             desk = self._desk(session, producer, directives)
             topics = {settings.topic(ALERTS): self._alert, settings.topic(INCIDENTS): self._act(desk.incidents)}
             follow = Follow(reader, list(topics), settings.partitions, lambda record: topics[record.topic](record))
-            generator = f"http://{settings.pager_host}:{self._listener.getsockname()[1]}/"
+            generator = f"{self._allowed.scheme}://{settings.pager_host}:{self._listener.getsockname()[1]}/"
             creator = f"qethics {settings.topic_prefix}{settings.group}"
             self._clients = [
                 Alertmanager(url, session, self._book, generator, creator) for url in urls(settings.alertmanagers)
@@ -131,7 +131,11 @@ class _Pager:
             topic, key = settings.topic(INCIDENTS), act.key.encode()
             await producer.send_and_wait(topic, msgspec.json.encode(act), key=key)
 
-        workers, affected = urls(settings.worker_urls), capture.once(capture.affected_runs(settings))
+        affected, token = capture.once(capture.affected_runs(settings)), bearer(settings, "web")
+
+        def of_workers(path: str) -> capture.Source:
+            return capture.page_of(session, urls(settings.worker_urls), path, token)
+
         captured = capture.Capture(
             self._directory,
             {
@@ -139,8 +143,8 @@ class _Pager:
                 "runs.json": capture.runs(settings, affected),
                 "directives.json": active,
                 "alerts.json": firing,
-                "workers.json": capture.page_of(session, workers, "/status.json"),
-                "detectors.json": capture.page_of(session, workers, "/detectors.json"),
+                "workers.json": of_workers("/status.json"),
+                "detectors.json": of_workers("/detectors.json"),
                 "metrics.json": capture.metrics_around(session, settings.prometheus_url.rstrip("/")),
             },
         )
@@ -206,9 +210,10 @@ class _Pager:
             return found[run_id]
 
         runs = RunPages(find, settings.grafana_url, settings.topic_prefix)
-        pages = application(desk, registry, self._token, follow.read.is_set, runs)
-        stop = await serve(pages, self._listener)
-        log.info("the pager answers at http://%s:%d/", *self._listener.getsockname()[:2])
+        allowed = self._allowed
+        pages = application(desk, registry, allowed.token, follow.read.is_set, runs, allowed.hosts)
+        stop = await serve(pages, self._listener, allowed.certificate)
+        log.info("the pager answers at %s://%s:%d/", allowed.scheme, *self._listener.getsockname()[:2])
         return stop
 
 

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import msgspec
 
+from app.core.names import one_line
 from app.core.policy import Mode, Policy
 from app.policy.check import Judged
 
@@ -26,7 +27,7 @@ def human(found: Sequence[Judged], policy: Policy) -> str:
     ]
     denied = sum(each.denied for each in found)
     lines.append(f"{len(found)} judged by revision {policy.revision}: {len(found) - denied} good, {denied} denied")
-    return "\n".join(lines)
+    return "\n".join(map(one_line, lines))
 
 
 def as_json(found: Sequence[Judged], policy: Policy) -> str:
@@ -53,11 +54,13 @@ def junit(found: Sequence[Judged], policy: Policy) -> str:
         "testsuite", name=f"qethics policy {policy.revision}", tests=str(len(found)), failures=str(denied), errors="0"
     )
     for each in found:
-        case = ElementTree.SubElement(suite, "testcase", classname=each.file, name=each.name)
-        texts = [f"{v.mode} {v.severity} {v.rule}: {v.reason}" for v in each.violations]
+        case = ElementTree.SubElement(suite, "testcase", classname=each.file, name=one_line(each.name))
+        texts = [one_line(f"{v.mode} {v.severity} {v.rule}: {v.reason}") for v in each.violations]
         if each.denied:
             first = each.denials[0]
-            ElementTree.SubElement(case, "failure", type=first.rule, message=first.reason).text = "\n".join(texts)
+            ElementTree.SubElement(case, "failure", type=first.rule, message=one_line(first.reason)).text = "\n".join(
+                texts
+            )
         elif texts:
             ElementTree.SubElement(case, "system-out").text = "\n".join(texts)
     ElementTree.indent(suite)

@@ -1,10 +1,11 @@
-"""What pages that are written to have in common: what is refused and how that is said, the token, bodies, metrics."""
+"""What the pages of all processes have in common: what stands before them, the token, bodies, metrics."""
 
 import asyncio
 import base64
 import hmac
-import json
-from collections.abc import Awaitable, Callable, Mapping
+import re
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -14,51 +15,43 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from app.core.decode import MAX_NESTING, too_deep
+from app.web.origin import PROBES, asked_here, json_alone
+from app.web.refusals import JSON, MOST_BYTES, Handler, Refused, refusals
 
-#: 1 MiB, as everywhere.
-MOST_BYTES: Final = 2**20
 _READ_SECONDS: Final = 2.0
-_JSON: Final = "application/json"
+#: A version of a format that is none: it would be repeated in the answer's header, or cannot be compared.
+_NO_VERSION: Final = re.compile(r"version=(?![0-9]{1,3}(?:\.[0-9]{1,3}){0,2}\s*(?:[;,]|\Z))")
+#: Looked at in well under a millisecond.
+_SMALL_BYTES: Final = 2**14
+_BESIDE: Final = ThreadPoolExecutor(1, "large-bodies")
 
-#: What is not open to everybody where there is a token: what programs ask for, and pages for people, whose browsers
-#: send it as the password of any user (RFC 7617).
+#: Open to everybody, token or not: what says nothing of anybody, and what is in the documentation.
+_OPEN: Final = PROBES | {"/metrics"}
+_RUNBOOKS: Final = "/runbooks/"
+#: All other pages are for people as well, whose browsers send the token as the password of any user (RFC 7617).
 _FOR_PROGRAMS: Final = "/v1/"
-_FOR_PEOPLE: Final = "/runs/"
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Refused(Exception):
-    """A request that is not answered, with its status and why (RFC 9457)."""
+def middlewares(token: bytes | None, hosts: Collection[str]) -> list[Any]:
+    """What stands before every page of every process, the outermost first.
 
-    def __init__(self, status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
-        self.headers = dict(headers or {})
-
-
-@web.middleware
-async def refusals(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Middleware: what is not answered, said in one form."""
-    try:
-        return await handler(request)
-    except Refused as error:
-        return _problem(error.status, error.detail, error.headers)
-    except web.HTTPRequestEntityTooLarge:
-        return _problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {MOST_BYTES} bytes", {})
-    except web.HTTPException as error:
-        allowed = {name: value for name, value in error.headers.items() if name == "Allow"}
-        return _problem(HTTPStatus(error.status), error.reason, allowed)
+    Parameters
+    ----------
+    token
+        What a request must carry as a bearer token (RFC 6750), if anything.
+    hosts
+        Names of the process, beside those of loopback and its address.
+    """
+    return [refusals, asked_here(hosts), guard(token), json_alone]
 
 
 def guard(token: bytes | None) -> Any:
-    """Middleware: ask for the token (RFC 6750), where there is one, of whatever is not a page that watches."""
+    """Middleware: ask for the token (RFC 6750), where there is one, for all but the pages that watch and runbooks."""
 
     @web.middleware
     async def asked(request: web.Request, handler: Handler) -> web.StreamResponse:
-        is_for_people = request.path.startswith(_FOR_PEOPLE)
-        if token is not None and (is_for_people or request.path.startswith(_FOR_PROGRAMS)):
+        is_for_people = not request.path.startswith(_FOR_PROGRAMS)
+        if token is not None and request.path not in _OPEN and not request.path.startswith(_RUNBOOKS):
             given = _token(request.headers.get("Authorization", ""), is_for_people=is_for_people)
             if not hmac.compare_digest(given, token):
                 way = 'Basic realm="qethics", charset="UTF-8"' if is_for_people else "Bearer"
@@ -88,32 +81,45 @@ async def body(request: web.Request) -> bytes:
     Raises
     ------
     Refused
-        If it is no JSON by its type, too large, too slow or nested too deeply.
+        If it is too large, too slow, cannot be unpacked, is no UTF-8 or is nested too deeply.
     """
-    if request.content_type != _JSON:
-        raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the content type is {request.content_type}, not {_JSON}")
     try:
         async with asyncio.timeout(_READ_SECONDS):
             found = await request.read()
     except TimeoutError as error:
         raise Refused(HTTPStatus.REQUEST_TIMEOUT, f"the request has not come within {_READ_SECONDS:g} s") from error
+    except web.RequestPayloadError as error:
+        raise Refused(HTTPStatus.BAD_REQUEST, "the body is not what its headers say it is") from error
     if len(found) > MOST_BYTES:
         raise web.HTTPRequestEntityTooLarge(MOST_BYTES, len(found))
-    if too_deep(found):
+    try:
+        found.decode()
+    except UnicodeDecodeError as error:
+        detail = f"JSON is UTF-8 (RFC 8259, section 8.1), and byte {error.start} is not: {error.reason}"
+        raise Refused(HTTPStatus.BAD_REQUEST, detail) from error
+    if await _too_deep(found):
         raise Refused(HTTPStatus.BAD_REQUEST, f"nesting above {MAX_NESTING}")
     return found
 
 
+async def _too_deep(text: bytes) -> bool:
+    """`too_deep`; of large texts one after the other and beside the loop, so that many keep nobody waiting."""
+    if len(text) <= _SMALL_BYTES:
+        return too_deep(text)
+    return await asyncio.get_running_loop().run_in_executor(_BESIDE, too_deep, text)
+
+
 def json_answer(value: Any) -> web.Response:
     """A value as JSON."""
-    return web.Response(body=msgspec.json.encode(value), content_type=_JSON)
+    return web.Response(body=msgspec.json.encode(value), content_type=JSON)
 
 
 def metrics_page(registry: CollectorRegistry) -> Handler:
     """The page `/metrics` of a registry, in the format that is asked for."""
 
     async def metrics(request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        asked = request.headers.get("Accept", "")
+        encode, content_type = choose_encoder("" if _NO_VERSION.search(asked) else asked)
         return web.Response(body=encode(registry), headers={"Content-Type": content_type})
 
     return metrics
@@ -122,10 +128,3 @@ def metrics_page(registry: CollectorRegistry) -> Handler:
 async def healthz(request: web.Request) -> web.Response:
     """The page `/healthz`: the process runs."""
     return web.Response(text="ok\n")
-
-
-def _problem(status: HTTPStatus, detail: str, headers: Mapping[str, str]) -> web.Response:
-    said = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
-    return web.Response(
-        text=json.dumps(said), status=status.value, content_type="application/problem+json", headers=headers
-    )

@@ -1,14 +1,14 @@
 """The worker's own pages: status, metrics, health. Read only; bound to loopback unless told otherwise."""
 
-import html
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from app.web.answers import healthz, metrics_page
+from app.core.names import markup
+from app.web.answers import healthz, metrics_page, middlewares
 
 _STYLE: Final = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:64rem;padding:0 1rem;color:#1c2430;background:#fff}
@@ -38,6 +38,8 @@ def application(
     status: Callable[[], dict[str, Any]],
     names: Callable[[], dict[str, str]],
     detectors: Callable[[], list[dict[str, Any]]],
+    token: bytes | None = None,
+    hosts: Collection[str] = (),
 ) -> web.Application:
     """The pages of one worker.
 
@@ -51,6 +53,10 @@ def application(
         Indicator -> its text.
     detectors
         The state of every detector.
+    token
+        What a request must carry as a bearer token (RFC 6750), if anything.
+    hosts
+        Names of the worker, beside those of loopback and its address.
     """
 
     async def page(request: web.Request) -> web.Response:
@@ -67,7 +73,7 @@ def application(
             return web.Response(text="ready\n")
         return web.Response(text="no partitions restored yet\n", status=503)
 
-    app = web.Application(client_max_size=64 * 1024)
+    app = web.Application(client_max_size=64 * 1024, middlewares=middlewares(token, hosts))
     app.add_routes(
         [
             web.get("/", page),
@@ -85,17 +91,17 @@ def render(status: dict[str, Any], names: dict[str, str]) -> str:
     """The status page as HTML; needs no script."""
     figures = "".join(f"<tr><td>{text}</td><td class=n>{_number(status[key])}</td></tr>" for key, text in _FIGURES)
     slis = "".join(
-        f"<tr><td>{sli}</td><td>{html.escape(names[sli])}</td><td class=n>{_number(row['good'])}</td>"
+        f"<tr><td>{sli}</td><td>{markup(names[sli])}</td><td class=n>{_number(row['good'])}</td>"
         f"<td class=n>{_number(row['valid'])}</td><td class=n>{_ratio(row)}</td></tr>"
         for sli, row in status["sli"].items()
     )
     fidelity = "".join(
-        f"<tr><td>{html.escape(row['workload'])}</td><td>{html.escape(row['backend'])}</td>"
+        f"<tr><td>{markup(row['workload'])}</td><td>{markup(row['backend'])}</td>"
         f"<td class=n>{row['n']}</td><td class=n>{row['mean']:.4f}</td>"
         f"<td class=n>{_number(row['standard_error'])}</td></tr>"
         for row in status["fidelity"]
     )
-    build = ", ".join(f"{html.escape(name)} {html.escape(value)}" for name, value in status["build"].items())
+    build = ", ".join(f"{markup(name)} {markup(value)}" for name, value in status["build"].items())
     age = status["event_to_metric_seconds"]
     return f"""<!doctype html><html lang=en><head><meta charset=utf-8><meta http-equiv=refresh content=5>
 <meta name=viewport content="width=device-width"><title>qethics worker</title><style>{_STYLE}</style></head><body>
@@ -119,4 +125,4 @@ def _number(value: Any) -> str:
 
 
 def _ratio(row: dict[str, Any]) -> str:
-    return f"{row['ratio']:.4%}" if row["ratio"] is not None else html.escape(row["reason"])
+    return f"{row['ratio']:.4%}" if row["ratio"] is not None else markup(row["reason"])

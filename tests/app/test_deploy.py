@@ -130,3 +130,10 @@ def test_what_the_image_installs_is_what_the_project_needs_by_hash():
         name = re.split(r"[^\w.-]", needed)[0]
         assert re.search(rf"(?m)^{re.escape(name)}==", lock), name
     assert "pytest" not in lock
+
+
+def test_what_listens_beyond_loopback_says_so_and_knows_the_names_it_is_asked_by():
+    ours = {name: one["environment"] for name, one in SERVICES.items() if one["image"].startswith("qethics:")}
+    assert all(one["QETHICS_INSECURE_LISTEN"] == "true" for one in ours.values())
+    asked = {"worker-1", "worker-2", "pager"}
+    assert all(asked <= set(one["QETHICS_ALLOWED_HOSTS"].split(",")) for one in ours.values())

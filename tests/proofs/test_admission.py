@@ -183,7 +183,7 @@ def padded(size):
     [
         ("/v1/admission", b"{", {}, 400, "no admission request"),
         ("/v1/admission", b"[]", {}, 400, "no admission request"),
-        ("/v1/admission", b"\xff", {}, 400, "no admission request"),
+        ("/v1/admission", b"\xff", {}, 400, "JSON is UTF-8"),
         ("/v1/admission", json.dumps({**question(), "mood": 1}).encode(), {}, 400, "mood"),
         ("/v1/admission", json.dumps(question(tier="top")).encode(), {}, 400, "$.run.tier"),
         ("/v1/admission", json.dumps(question(run_id="x" * 129)).encode(), {}, 400, "$.run_id"),

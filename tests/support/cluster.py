@@ -117,13 +117,14 @@ class Cluster:
             self.await_(lambda: gate.page("/readyz") == "ready\n", 30, "the gate ready")
         return gate
 
-    def pager(self, port=None, **environment):
-        """A pager, ready; on the port of one before it, if that is given."""
+    def pager(self, port=None, *, is_awaited=True, **environment):
+        """A pager, ready unless it is not to be waited for; on the port of one before it, if that is given."""
         given = {} if port is None else {"QETHICS_PAGER_PORT": str(port)}
         pager = Process(self, "pager", len(self.pagers) + 1, {**given, **environment})
         pager.port = port or pager.port
         self.pagers.append(pager)
-        self.await_(lambda: pager.page("/readyz") == "ready\n", 30, "the pager ready")
+        if is_awaited:
+            self.await_(lambda: pager.page("/readyz") == "ready\n", 30, "the pager ready")
         return pager
 
     def alive(self):

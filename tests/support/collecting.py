@@ -21,6 +21,7 @@ class Shell:
             for number in range(partitions)
         }
         self.ages, self.lost, self.skipped = Ages(), {}, 0
+        self.ready, self.restored_seconds = True, 0.0
 
 
 class Publisher:

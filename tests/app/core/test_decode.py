@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from records import dump, event, lifecycle, result
 
 from app.core import events
-from app.core.decode import MAX_BYTES, Reason, Rejection, decode_job, decode_result
+from app.core.decode import MAX_BYTES, Reason, Rejection, decode_job, decode_result, nesting
 
 
 def nested(depth):
@@ -62,6 +62,34 @@ def test_a_bad_result_is_rejected_with_its_reason(name):
     rejection = decode_result(value)
     assert isinstance(rejection, Rejection)
     assert reason == rejection.reason
+
+
+def nesting_by_byte(value):
+    """The definition: a text byte by byte."""
+    depth = deepest = 0
+    in_string = escaped = False
+    for byte in value:
+        if in_string:
+            if escaped:
+                escaped = False
+            elif byte == ord("\\"):
+                escaped = True
+            elif byte == ord('"'):
+                in_string = False
+        elif byte == ord('"'):
+            in_string = True
+        elif byte in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in b"]}":
+            depth -= 1
+    return deepest
+
+
+@settings(max_examples=2_000)
+@given(st.lists(st.sampled_from(b'"\\[]{}a\n\xff'), max_size=40).map(bytes))
+def test_nesting_in_arrays_is_nesting_byte_by_byte_whatever_the_text(value):
+    assert nesting(value) == nesting_by_byte(value)
 
 
 def test_nesting_64_is_taken_and_brackets_in_strings_do_not_count():

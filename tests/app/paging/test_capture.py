@@ -135,3 +135,16 @@ def test_what_is_too_large_or_an_error_is_missing_with_the_reason(tmp_path, monk
     assert set(files) == {"incident.json", "manifest.json"}
     assert set(missing) == {"metrics.json", "broken.json"}
     assert "bytes" in missing["metrics.json"]
+
+
+@pytest.mark.parametrize(
+    "incident_id", ["/{0}/pwned", "../../pwned", "..", "", "a\x00b", "n\nb", "x" * 10_000, "\ud800"]
+)
+def test_an_id_that_is_a_path_has_its_bundle_in_the_directory_like_any_other(tmp_path, incident_id):
+    directory = tmp_path / "a" / "b" / "incidents"
+    one = Incident(incident_id=incident_id.format(tmp_path).encode(errors="replace").decode())
+    found = asyncio.run(capture.Capture(directory, {})(one))
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [found.path] == list(directory.iterdir())
+    assert sha256(found.path.read_bytes()).hexdigest() == found.digest
+    with tarfile.open(found.path) as archive:
+        assert json.load(archive.extractfile("incident.json"))["incident_id"] == one.incident_id

@@ -176,3 +176,23 @@ def test_a_browser_gives_the_token_as_a_password_and_programs_do_not(records, gi
     assert ask("/runs/run-1", giving(records), token=b"secret", headers=headers)[0] == status
     assert ask("/v1/runs/run-1", giving(records), token=b"secret", headers=headers)[0] == 401
     assert ask("/runs/run-1", giving(records), token=b"secret", headers={"Authorization": "Basic %%%"})[0] == 401
+
+
+FORGED = (
+    "[]",
+    "null",
+    '{"kind":"run"}',
+    '{"kind":"run","fields":[],"missing":1,"steps":{}}',
+    "[" * 100_000,
+    '"\\ud800"',
+)
+
+
+@pytest.mark.parametrize("topic", ["evidence", "violations", "jobs"])
+def test_what_somebody_else_wrote_into_a_topic_is_shown_as_it_is_and_breaks_no_page(records, topic):
+    """As where anybody may write to the topics."""
+    said = [{**records[0], "topic": f"t.{topic}", "value": value} for value in (*FORGED, "<b>\u202e</b>")]
+    status, text, _ = ask("/runs/run-1", giving(said + records))
+    assert status == 200
+    assert "a rule was broken" in text
+    assert "&lt;b&gt;\\u202e&lt;/b&gt;" in text
