@@ -63,6 +63,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     #: rules are those of `policies`, as they were at the start.
     policy_bundle: Path | None = None
     policy_keys: Path | None = None
+    #: Keys, revisions and versions that are trusted no more.
+    policy_revocations: Path | None = None
     #: Time between two looks at the bundle.
     policy_seconds: Annotated[float, Meta(gt=0, le=30)] = 2.0
     #: Where the gate answers.
@@ -206,6 +208,7 @@ _FILES: Final = (
     "ssl_key_file",
     "sasl_password_file",
     "policy_keys",
+    "policy_revocations",
     "admission_token_file",
     "admission_cert_file",
     "admission_key_file",
