@@ -38,11 +38,14 @@ def add_commands(commands: Any) -> None:
     built.add_argument("--key", type=Path, required=True, metavar="PEM", help="private key it is signed with (P-256)")
     built.add_argument("--output", type=Path, default=Path("bundle.tar.gz"), metavar="FILE", help="bundle.tar.gz")
     built.add_argument(
-        "--version", type=_version, help="must be above that of the bundle in force; the time in seconds without"
+        "--version",
+        type=_version,
+        help="must be above that of the bundle in force, and no time to come; the time without",
     )
     verified = _command(gate, "verify", _verify, "check a bundle as a worker does", directory=False)
     verified.add_argument("bundle", type=Path, help="the bundle")
     verified.add_argument("--keys", type=Path, required=True, metavar="PEM", help="public keys that are trusted")
+    verified.add_argument("--revocations", type=Path, metavar="YAML", help="what is trusted no more")
     replayed = _command(gate, "replay", _replay, "decide recorded decisions again, and compare the bytes")
     replayed.add_argument("file", type=Path, help="decision records, JSON lines")
     replayed.add_argument("--bundle", type=Path, help="the bundle that decided them, instead of a directory")
@@ -157,10 +160,13 @@ def _build(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from app.policy import bundle
     from app.policy.trial import passed
+    from app.policy.trust import read_trust
 
-    keys = bundle.read_keys(options.keys)
+    trust = read_trust(options.keys, options.revocations)
     try:
-        opened = bundle.read(options.bundle.read_bytes(), keys)
+        opened = bundle.read(options.bundle.read_bytes(), trust.keys)
+        if (why := trust.objection_to(opened.pack, opened.key_id)) is not None:
+            raise bundle.BundleError(why)
         passed(opened)
     except OSError as error:
         raise SettingError(f"{options.bundle}: {error.strerror}", "name a bundle") from error
@@ -182,8 +188,10 @@ def _show_bundle(options: argparse.Namespace, pack: "Pack", path: Path, more: di
 
 
 def _version(text: str) -> int:
+    from app.core.policy import MOST_AHEAD_SECONDS
+
     value = int(text)
-    if not 1 <= value < 2**53:
+    if not 1 <= value <= time.time() + MOST_AHEAD_SECONDS:
         raise ValueError(text)
     return value
 

@@ -25,10 +25,10 @@ from app.core.runs import RunStage
 from app.core.seal import UNSEALED, Seal
 from app.core.sli import SLIS
 from app.core.streams import StreamStage
-from app.policy.bundle import read_keys
 from app.policy.bundles import Bundles
 from app.policy.evaluator import LABELS, Evaluator
 from app.policy.pack import load_pack
+from app.policy.trust import TrustFiles, read_trust
 from app.policy.watch import Source, Watch
 from app.serving import (
     build_info,
@@ -122,7 +122,7 @@ def _policies(settings: Settings) -> Iterator[Policy | Bundles]:
         with closing(Evaluator.of(pack)) as evaluate:
             yield Policy(pack, evaluate, labels=LABELS)
     else:
-        with closing(Bundles(read_keys(settings.policy_keys))) as bundles:
+        with closing(Bundles(*read_trust(settings.policy_keys, settings.policy_revocations))) as bundles:
             yield bundles
 
 
@@ -252,7 +252,7 @@ class _Worker:
     async def _go_by_bundle(self, shell: Shell, publisher: Publisher, producer: AIOKafkaProducer) -> None:
         """Verify the bundle that is to be in force, where there is to be one, and have it watched."""
         settings, bundles = self._settings, self._policies
-        if settings.policy_bundle is None or not isinstance(bundles, Bundles):
+        if settings.policy_bundle is None or settings.policy_keys is None or not isinstance(bundles, Bundles):
             log.warning("the rules are those of %s, unsigned; set QETHICS_POLICY_BUNDLE", settings.policies)
             return
 
@@ -260,7 +260,8 @@ class _Worker:
             headers = self._seal.headers(JOBS, partition, POLICY_HEADER, b"1", bundle, time.time())
             await producer.send_and_wait(settings.topic(JOBS), bundle, partition=partition, headers=headers)
 
-        source = Source(settings.policy_bundle, bundles, self._directory / "policy-version")
+        trust = TrustFiles(settings.policy_keys, settings.policy_revocations)
+        source = Source(settings.policy_bundle, bundles, self._directory / "policy-version", trust)
         self._watch = Watch(source, bundles, in_force=lambda: _in_force(shell), activate=activate)
         await source.look()
         if source.refused is not None:

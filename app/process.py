@@ -1,12 +1,12 @@
 """A worker or gate as a child process: started, asked through its pages, stopped."""
 
+import http.client
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -62,7 +62,7 @@ class ServiceProcess:
             with urllib.request.urlopen(url, timeout=5) as answer:
                 content: bytes = answer.read()
                 return content
-        except (urllib.error.URLError, OSError):
+        except (OSError, http.client.HTTPException):  # the latter when it ends in the middle of its answer
             return None
 
     def status(self) -> dict[str, Any]:

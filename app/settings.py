@@ -73,6 +73,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     #: rules are those of `policies`, as they were at the start.
     policy_bundle: Path | None = None
     policy_keys: Path | None = None
+    #: Keys, revisions and versions that are trusted no more.
+    policy_revocations: Path | None = None
     #: Time between two looks at the bundle.
     policy_seconds: Annotated[float, Meta(gt=0, le=30)] = 2.0
     #: Where the gate answers.
@@ -94,6 +96,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pager_key_file: Path | None = None
     #: Every Alertmanager of the cluster, comma separated: all are told.
     alertmanagers: str = "http://127.0.0.1:9093"
+    #: How long an Alertmanager must have had a page or a ticket before it is told that it is over: more than the
+    #: `group_wait` and `group_interval` of its routes, or what was short is told to nobody.
+    pager_page_hold_seconds: Annotated[float, Meta(ge=0, le=3_600)] = 75.0
+    pager_ticket_hold_seconds: Annotated[float, Meta(ge=0, le=3_600)] = 330.0
     #: So long without Prometheus' watchdog, and the pager pages that Prometheus is silent. Of a lease (240 s) that was
     #: last renewed 55 s ago 185 are left: a pager that is started again must say it before what it said ends.
     watchdog_seconds: Annotated[float, Meta(ge=1, le=150)] = 150.0
@@ -224,6 +230,7 @@ _FILES: Final = (
     "sasl_password_file",
     "policy_keys",
     *(f"{process}_{kind}_file" for process in ("web", "admission", "pager") for kind in ("token", "cert", "key")),
+    "policy_revocations",
 )
 #: Settings that mean something together alone.
 _PAIRS: Final = (

@@ -21,8 +21,8 @@ from app.core.outcomes import DecisionRecord
 from app.core.policy import NONE, Policy
 from app.directives import Directives
 from app.errors import SettingError
-from app.policy.bundle import read_keys
 from app.policy.bundles import Bundles
+from app.policy.trust import TrustFiles
 from app.policy.watch import Source, Watch
 from app.serving import (
     forever,
@@ -54,13 +54,14 @@ def run_admission(settings: Settings) -> None:
             "the gate goes by a signed bundle, and none is set",
             "make one with `qethics policy build`, and set QETHICS_POLICY_BUNDLE and QETHICS_POLICY_KEYS",
         )
+    trust = TrustFiles(settings.policy_keys, settings.policy_revocations)
     with (
         listening(settings.admission_host, settings.admission_port, "admission_port") as listener,
-        closing(Bundles(read_keys(settings.policy_keys))) as bundles,
+        closing(Bundles(*trust.trust)) as bundles,
     ):
         allowed = access(settings, "admission", listener)
         directory = own_directory(settings.data_directory / f"admission-{settings.admission_port}")
-        source = Source(settings.policy_bundle, bundles, directory / "policy-version")
+        source = Source(settings.policy_bundle, bundles, directory / "policy-version", trust)
         asyncio.run(_Gate(settings, bundles, source, listener, allowed).run())
 
 

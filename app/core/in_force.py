@@ -1,7 +1,8 @@
 """The policy of one partition: which is in force, how another one takes its place, and which exemptions hold.
 
 A bundle comes in the log of the jobs, as a record of our own. So which policy judges an event is a function of the log,
-on whatever worker and however often it is read.
+on whatever worker and however often it is read; and of the keys that are trusted and what was revoked, as the worker's
+settings have them. What is revoked judges nothing from the moment that a worker knows it.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from app.core.facts import Facts
 from app.core.identity import bucket, outcome_id
 from app.core.outcomes import Alert
 from app.core.output import Output
-from app.core.policy import Policies, Policy, PolicyError, Verdict
+from app.core.policy import NONE, Policies, Policy, PolicyError, Verdict
 from app.core.records import Record
 
 _QUIET_SECONDS: Final = 900.0
@@ -54,7 +55,7 @@ class InForce:
     """
 
     def __init__(self, policies: Policies, output: Output, partitions: int, clock: Callable[[], float]) -> None:
-        self.policy: Policy = policies.current
+        self._policy: Policy = policies.current
         self._policies = policies
         self._output = output
         self._partitions = partitions
@@ -62,6 +63,11 @@ class InForce:
         self._refused_at: float | None = None
         self._reported: dict[str, Exemption] = {}
         self._latest = 0.0
+
+    @property
+    def policy(self) -> Policy:
+        """What judges: what was put in force last, or what denies everything if that was revoked."""
+        return self._policy if self._policy.revoked is None else NONE
 
     def judge(self, asked: Facts) -> Verdict:
         """The verdict, with the exemptions that hold now."""
@@ -79,6 +85,7 @@ class InForce:
         try:
             policy = self._policies.load(bundle)
             if policy.digest != self.policy.digest:  # every worker that sees it is not in force yet says it again
+                policy.check_version(at)
                 policy.follows(self.policy)
         except PolicyError as error:
             self._output.reject(record, Reason.POLICY_REFUSED, str(error))
@@ -88,7 +95,7 @@ class InForce:
                 self._say_refused("firing", at, f"a policy bundle in the log was refused: {error}")
             return
         if policy.digest != self.policy.digest:
-            self.policy = policy
+            self._policy = policy
             self._output.counters["policy", "activated"] += 1
         self._settle(at, f"bundle {policy.pack.version} is in force")
 
@@ -140,14 +147,8 @@ class InForce:
         return State(self.policy.bundle, self._refused_at, self._reported, self._latest)
 
     def restore(self, state: State) -> None:
-        """Continue from a state.
-
-        Raises
-        ------
-        PolicyError
-            If the bundle in it cannot be used.
-        """
-        self.policy = self._policies.restore(state.bundle)
+        """Continue from a state."""
+        self._policy = self._policies.restore(state.bundle)
         self._refused_at, self._reported, self._latest = state.refused_at, state.reported, state.latest
 
 

@@ -1,12 +1,12 @@
-"""What is said to Alertmanager, and when again: alerts are leases. Pure.
+"""What fires and what has ended, as Alertmanager is to know it: alerts are leases. Pure.
 
 Alertmanager's API v2 (https://github.com/prometheus/alertmanager, `api/v2/openapi.yaml`): an alert is its labels; one
 that is not sent again ends at its `endsAt`; what was resolved is not remembered. So what fires is sent every minute and
-ends four minutes later unless it is, as Prometheus does it (`rules/alerting.go`), and what has ended is sent for a
-quarter of an hour more.
+ends four minutes later unless it is, as Prometheus does it (`rules/alerting.go`). `telling` says what is sent to one
+Alertmanager, and when.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Final
 
@@ -17,13 +17,17 @@ from app.core.names import label_name, label_value, printed, url_part
 from app.core.outcomes import Alert
 
 RESEND_SECONDS: Final = 60.0
-#: It is due so much before, for the time until somebody looks and until it is answered.
-_AHEAD_SECONDS: Final = 5.0
 LEASE_SECONDS: Final = 4 * RESEND_SECONDS
-RESOLVED_SECONDS: Final = 900.0
+#: What ended so long ago and was told to nobody by then is told no more.
+UNTOLD_SECONDS: Final = 4 * 3_600.0
+#: What ended is known for longer, so that what an Alertmanager has been told meanwhile is told to its end.
+KNOWN_SECONDS: Final = UNTOLD_SECONDS + 3_600.0
+_MOST_ENDED: Final = 10_000
+#: Earlier times that an alert fired, of which the beginning is known.
+_MOST_BEFORE: Final = 100
 #: What nobody is told of: it stays in the topic.
 _NOT_SENT: Final = frozenset({"info"})
-_ORDER: Final = {"page": 0, "ticket": 1}
+ORDER: Final = {"page": 0, "ticket": 1}
 
 
 class Lease(Struct, frozen=True):
@@ -36,6 +40,9 @@ class Lease(Struct, frozen=True):
     ends_at: float | None
     #: Another one with every change, so that a change is sent at once.
     version: int
+    #: When it began the times before that it fired, the last of them, and when it last ended.
+    before: tuple[float, ...] = ()
+    ended_before: float = float("-inf")
 
 
 class Posted(Struct, frozen=True, rename="camel"):
@@ -62,22 +69,23 @@ class Book:
         self._leases: dict[str, Lease] = {}
         self._changes = 0
 
-    def take(self, alert: Alert) -> bool:
-        """Take in what was said of an alert, in the order it was said; whether it changes what is sent."""
-        before = self._leases.get(alert.fingerprint)
+    def take(self, alert: Alert, now: float = float("inf")) -> bool:
+        """Take in what was said of an alert; whether it changes what is sent.
+
+        Records may come late or again, so what they say is ordered by their times: what fired before an end that is
+        known does not fire again, and an end before a beginning that is known ends nothing. An end that is later than
+        `now` (seconds since the epoch) is of now: a clock that was ahead holds up nothing that fires afterwards.
+        """
         if alert.severity in _NOT_SENT:
             return False
+        found = leased(alert, self._runbooks, self._changes + 1)
+        at = min(_seconds(alert.at), now)
+        follow = _resolved if alert.status == "resolved" else _fired
+        after = follow(found, self._leases.get(alert.fingerprint), at)
+        if after is None:
+            return False
         self._changes += 1
-        if alert.status == "resolved":
-            if before is not None and before.ends_at is not None:
-                return False
-            known = before or leased(alert, self._runbooks, self._changes)
-            found = structs.replace(known, ends_at=_seconds(alert.at), version=self._changes)
-        else:
-            found = leased(alert, self._runbooks, self._changes)
-            if before is not None and before.ends_at is None:
-                found = structs.replace(found, starts_at=min(found.starts_at, before.starts_at))
-        self._leases[alert.fingerprint] = found
+        self._leases[alert.fingerprint] = after
         return True
 
     def leases(self) -> Iterable[Lease]:
@@ -89,27 +97,41 @@ class Book:
         return (each for each in self._leases.values() if each.ends_at is None)
 
     def forget(self, now: float) -> None:
-        """Forget what ended so long ago that it is sent no more."""
-        for each in list(self._leases.values()):
-            if each.ends_at is not None and now - each.ends_at > RESOLVED_SECONDS:
-                del self._leases[each.fingerprint]
+        """Forget what ended long ago, or longest ago if too much has."""
+        ended = sorted((each.ends_at, each.fingerprint) for each in self._leases.values() if each.ends_at is not None)
+        for number, (ends_at, fingerprint) in enumerate(ended):
+            if now - ends_at > KNOWN_SECONDS or len(ended) - number > _MOST_ENDED:
+                del self._leases[fingerprint]
 
-    def due(self, sent: Mapping[str, tuple[int, float]], now: float) -> list[Lease]:
-        """What is to be sent to one Alertmanager, pages first.
 
-        Parameters
-        ----------
-        sent
-            Fingerprint -> (version, when) that was last sent to it.
-        now
-            Seconds since the epoch.
-        """
-        found = []
-        for each in self._leases.values():
-            version, at = sent.get(each.fingerprint, (-1, 0.0))
-            if version != each.version or not 0 <= now - at < RESEND_SECONDS - _AHEAD_SECONDS:
-                found.append(each)
-        return sorted(found, key=lambda each: (_ORDER.get(each.labels["severity"], 2), each.starts_at))
+def _fired(found: Lease, before: Lease | None, at: float) -> Lease | None:
+    """What is known after it was said at `at` that an alert fires; None if that is known already to be over."""
+    if before is None:
+        return found
+    if before.ends_at is None:
+        if at < before.ended_before:
+            return None
+        starts_at = min(found.starts_at, before.starts_at)
+        return structs.replace(found, starts_at=starts_at, before=before.before, ended_before=before.ended_before)
+    if at < before.ends_at or (at == before.ends_at and found.starts_at <= before.starts_at):
+        return None
+    return _another(found, before, before.ends_at)
+
+
+def _resolved(found: Lease, before: Lease | None, at: float) -> Lease | None:
+    """What is known after it was said at `at` that an alert is over; None if that is known, or of an earlier time."""
+    over = structs.replace(found, starts_at=min(found.starts_at, at), ends_at=at)
+    if before is None:
+        return over
+    if before.ends_at is None:
+        return structs.replace(before, ends_at=at, version=found.version) if at >= before.starts_at else None
+    # Else it is said again, or nothing says that it fired in between.
+    return _another(over, before, before.ends_at) if before.ends_at < found.starts_at < at else None
+
+
+def _another(found: Lease, before: Lease, ended_at: float) -> Lease:
+    """A lease of another time that an alert fires."""
+    return structs.replace(found, before=(*before.before, before.starts_at)[-_MOST_BEFORE:], ended_before=ended_at)
 
 
 def leased(alert: Alert, runbooks: str, version: int) -> Lease:

@@ -22,6 +22,9 @@ DECISION: Final = "data.qethics.decision"
 ROUTING_RULE: Final = "approved_endpoint"
 _REMEMBERED: Final = 16_384
 _MOST_REASON: Final = 500
+#: A version is the time its bundle was built, in seconds since the epoch; clocks differ by less. One from further ahead
+#: would be in force until then, whatever comes.
+MOST_AHEAD_SECONDS: Final = 86_400
 
 #: What a broken rule leads to: a violation that denies; a violation that is told and denies nothing; a note.
 Mode = Literal["enforce", "warn", "dry_run"]
@@ -149,16 +152,26 @@ class Policy:
         The signed bundle they came in; empty for those of a directory.
     labels
         What decides: program and engine, with their versions.
+    key_id
+        Of the key that the bundle is signed with.
     """
 
     def __init__(
-        self, pack: Pack, evaluate: Evaluate, bundle: bytes = b"", labels: Mapping[str, str] | None = None
+        self,
+        pack: Pack,
+        evaluate: Evaluate,
+        bundle: bytes = b"",
+        labels: Mapping[str, str] | None = None,
+        key_id: str = "",
     ) -> None:
         self.rules = {**pack.rules, FAILED.name: FAILED}
         self.pack = pack
         self.evaluate = evaluate
         self.bundle = bundle
         self.labels = dict(labels or {})
+        self.key_id = key_id
+        #: Why it is not trusted any more; None while it is. It judges nothing from then on.
+        self.revoked: str | None = None
         self._exemptions: dict[str, list[Exemption]] = {}
         for exemption in pack.exemptions:
             self._exemptions.setdefault(exemption.rule, []).append(exemption)
@@ -190,6 +203,17 @@ class Policy:
         version, before = self.pack.version, other.pack.version
         if version <= before:
             raise PolicyError(f"its version {version} is not above {before}, which is in force")
+
+    def check_version(self, at: float) -> None:
+        """Check that it was not built later than it comes, at `at` in seconds since the epoch.
+
+        Raises
+        ------
+        PolicyError
+            If its version is more than a day ahead.
+        """
+        if self.pack.version > at + MOST_AHEAD_SECONDS:
+            raise PolicyError(f"its version {self.pack.version} is a time that is more than a day ahead")
 
     def judge(self, facts: Facts) -> Verdict:
         """Judge what is known."""
@@ -260,13 +284,7 @@ class Policies(Protocol):
         """
 
     def restore(self, bundle: bytes) -> Policy:
-        """The policy of a bundle that was in force; `bundle` is empty if there was none.
-
-        Raises
-        ------
-        PolicyError
-            If it cannot be used.
-        """
+        """The policy of a bundle that was in force; `current` if there was none (it is empty), or it is not trusted."""
 
 
 def _without(document: bytes) -> bytes:

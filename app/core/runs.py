@@ -37,7 +37,7 @@ from app.core.in_force import State as PolicyState
 from app.core.judge import JUDGED, Judge
 from app.core.outcomes import Addendum, Conflict, Outcomes, ReplayRequest
 from app.core.output import Output
-from app.core.policy import Policies, Policy, PolicyError
+from app.core.policy import Policies, Policy
 from app.core.records import Batch, Control, Record, control
 from app.core.run import (
     SEEN_BYTES,
@@ -615,10 +615,7 @@ class RunStage:
             If the snapshot is of a version this code does not read, or is damaged.
         """
         state = read_state(snapshot, _State, VERSION)
-        try:
-            self._in_force.restore(state.policy)
-        except PolicyError as error:
-            raise ValueError(f"the policy in the snapshot cannot be used: {error}") from error
+        self._in_force.restore(state.policy)
         self.clocks, self.runs, self.closed, self._gaps = state.clocks, state.runs, state.closed, state.gaps
         self.counters.clear()
         self.counters.update(state.counters)

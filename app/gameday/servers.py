@@ -3,11 +3,11 @@
 What is changed in the configuration is who is where: addresses and ports. Everything else is what users run.
 """
 
+import http.client
 import json
 import shutil
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
@@ -67,7 +67,7 @@ class Server:
             try:
                 with urllib.request.urlopen(f"{self.url}/-/ready", timeout=2):
                     return
-            except (urllib.error.URLError, OSError):
+            except (OSError, http.client.HTTPException):
                 time.sleep(0.1)
         self.stop()
         raise EnvironmentFault(f"{self._command[0]} did not come up at {self.url}", f"see {self._log}")

@@ -19,6 +19,7 @@ from app.core.catalog import Maintenance
 from app.core.evidence import instant
 from app.core.identity import outcome_id
 from app.core.paging import Book, Lease, posted
+from app.core.telling import Telling
 
 log = logging.getLogger("qethics.pager")
 
@@ -49,14 +50,18 @@ class Alertmanager:
     session
         Of the process.
     book
-        What fires.
+        What fires, and what has ended.
+    telling
+        What it was told, and is to be.
     generator
         Our own address.
     creator
         Who makes silences. Those of another are left alone: more than one deployment may have this Alertmanager.
     """
 
-    def __init__(self, url: str, session: aiohttp.ClientSession, book: Book, generator: str, creator: str) -> None:
+    def __init__(
+        self, url: str, session: aiohttp.ClientSession, book: Book, telling: Telling, generator: str, creator: str
+    ) -> None:
         self.url = url.rstrip("/")
         self.pushed_at = 0.0
         #: What became of requests: ok, failed.
@@ -67,30 +72,28 @@ class Alertmanager:
         self.wake = asyncio.Event()
         self._session = session
         self._book = book
+        self._telling = telling
         self._generator = generator
         self._creator = creator
-        #: Fingerprint -> (version, when) last taken by it.
-        self._sent: dict[str, tuple[int, float]] = {}
 
     async def run(self) -> None:
         """Send what is due, without end; after each piece it is looked again, so that a page waits for no ticket."""
         pause = _LEAST_PAUSE_SECONDS
         while True:
-            due = self._book.due(self._sent, time.time())[:_AT_ONCE]
+            due = self._telling.due(self._book.leases(), time.time())[:_AT_ONCE]
             if not due:
                 await self._idle()
             elif await self._send(due):
                 pause = _LEAST_PAUSE_SECONDS
             else:
                 # Whoever comes back may have lost its state: everything is sent again.
-                self._sent.clear()
+                self._telling.failed()
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _MOST_PAUSE_SECONDS)
 
     async def _idle(self) -> None:
         """Wait for something new, or until something may be due again."""
-        known = {each.fingerprint for each in self._book.leases()}
-        self._sent = {name: last for name, last in self._sent.items() if name in known}
+        self._telling.keep(self._book.leases())
         self.wake.clear()
         try:
             await asyncio.wait_for(self.wake.wait(), _LOOK_SECONDS)
@@ -116,7 +119,8 @@ class Alertmanager:
             self.pushed_at = now
         is_refused = status in _REFUSED and len(leases) == 1
         if status == _TAKEN or is_refused:
-            self._sent |= {each.fingerprint: (each.version, now) for each in leases}
+            for each in leases:
+                self._telling.taken(each, now, time.time())
         if is_refused:
             self.refused += 1
             log.error("%s refuses %s", self.url, leases[0].labels)  # what it answered is in the line before

@@ -23,6 +23,7 @@ from app.core.identity import outcome_id
 from app.core.incidents import Act, Incidents
 from app.core.outcomes import Alert
 from app.core.paging import RESEND_SECONDS, Book
+from app.core.telling import Telling
 from app.directives import Directives
 from app.follow import Follow
 from app.paging import capture
@@ -32,6 +33,7 @@ from app.paging.http import application
 from app.paging.metrics import PagerCollector
 from app.paging.records import Records, about_runs
 from app.paging.runpage import TOPICS, RunPages
+from app.paging.told import ToldFile
 from app.serving import (
     build_info,
     forever,
@@ -79,6 +81,7 @@ class _Pager:
         self._allowed = allowed
         self._directory = directory
         self._book = Book(settings.runbooks_url)
+        self._told = ToldFile(settings.data_directory / "pager-told.json")
         self._clients: list[Alertmanager] = []
         self._unreadable = 0
 
@@ -98,8 +101,10 @@ class _Pager:
             follow = Follow(reader, list(topics), settings.partitions, lambda record: topics[record.topic](record))
             generator = f"{self._allowed.scheme}://{settings.pager_host}:{self._listener.getsockname()[1]}/"
             creator = f"qethics {settings.topic_prefix}{settings.group}"
+            hold_seconds = {"page": settings.pager_page_hold_seconds, "ticket": settings.pager_ticket_hold_seconds}
             self._clients = [
-                Alertmanager(url, session, self._book, generator, creator) for url in urls(settings.alertmanagers)
+                Alertmanager(url, session, self._book, Telling(self._told.told, hold_seconds), generator, creator)
+                for url in urls(settings.alertmanagers)
             ]
             stack.push_async_callback(await self._serve(desk, follow))
             tasks = [forever(follow.run()), forever(directives.run())]
@@ -154,7 +159,7 @@ class _Pager:
         if record.value is None:
             return
         try:
-            changed = self._book.take(msgspec.json.decode(record.value, type=Alert))
+            changed = self._book.take(msgspec.json.decode(record.value, type=Alert), time.time())
         except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError) as error:
             self._unreadable += 1
             log.error("an alert that cannot be read: %s: %r", error, record.value[:200])
@@ -198,6 +203,7 @@ class _Pager:
                 self._book.take(_own(WATCHDOG_SILENT_ALERT, "page", status, now, text))
                 self._wake()
             self._book.forget(now)
+            self._told.keep({each.fingerprint for each in self._book.leases()})
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def _serve(self, desk: Desk, follow: Follow) -> Callable[[], Any]:

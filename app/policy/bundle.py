@@ -214,18 +214,6 @@ def read(data: bytes, keys: Keys) -> Bundle:
         return _opened(files, key_id)
 
 
-def reopen(data: bytes) -> Bundle:
-    """What a bundle holds that was verified before; the key it was signed with may be gone since.
-
-    Raises
-    ------
-    BundleError
-        If it is damaged.
-    """
-    with _no_surprises():
-        return _opened(_files(data), "")
-
-
 @contextmanager
 def _no_surprises() -> Iterator[None]:
     """Whatever a file can make a parser do is a reason to refuse it."""

@@ -2,8 +2,9 @@
 
 The rules, ``{"modules": {name: source}, "data": {...}}``, are in the file whose descriptor is the argument; having
 read them is said by a frame ``+``, or by ``-`` and a message. Frames are a length (4 bytes, big-endian) and so many
-bytes. Each that comes is the path of a rule, a line feed and an input document, answered by ``+`` and the rule's value
-as JSON, or ``-`` and what was wrong.
+bytes, of which the first four are the number of the question, 0 before there was one. Each that comes is the path of a
+rule, a line feed and an input document, answered under the same number by ``+`` and the rule's value as JSON, or ``-``
+and what was wrong.
 """
 
 import json
@@ -17,12 +18,15 @@ from app.core.policy import PolicyError
 from app.policy.evaluator import Inline
 
 _MOST_MEMORY_BYTES: Final = 2**31
+_NUMBER_BYTES: Final = 4
 
 
 def read(stream: BinaryIO) -> bytes | None:
-    """The next frame; None at the end."""
+    """The next frame; None at the end, also if that is in the middle of one."""
     head = stream.read(4)
-    return stream.read(int.from_bytes(head, "big")) if len(head) == 4 else None
+    length = int.from_bytes(head, "big")
+    frame = stream.read(length) if len(head) == 4 else b""
+    return frame if frame and len(frame) == length else None
 
 
 def write(stream: BinaryIO, *parts: bytes) -> None:
@@ -41,15 +45,16 @@ def main() -> None:
     try:
         engine = Inline(rules["modules"], rules["data"])
     except PolicyError as error:
-        write(answers, b"-", str(error).encode())
+        write(answers, bytes(_NUMBER_BYTES), b"-", str(error).encode())
         return
-    write(answers, b"+")
+    write(answers, bytes(_NUMBER_BYTES), b"+")
     while (request := read(requests)) is not None:
-        path, _, document = request.partition(b"\n")
+        number, question = request[:_NUMBER_BYTES], request[_NUMBER_BYTES:]
+        path, _, document = question.partition(b"\n")
         try:
-            write(answers, b"+", engine.ask(path.decode(), document))
+            write(answers, number, b"+", engine.ask(path.decode(), document))
         except PolicyError as error:
-            write(answers, b"-", str(error).encode())
+            write(answers, number, b"-", str(error).encode())
 
 
 if __name__ == "__main__":

@@ -2,18 +2,17 @@
 
 The engine holds the interpreter lock while it evaluates and its binding has no time limit, so a rule that loops would
 stop the worker, its pages and its heartbeats, and only a process can be stopped. There the answer is waited for until a
-deadline; then the process is killed, the verdict is an error (and so deny), and one of two spare ones takes over.
+deadline; then the process is killed, the verdict is an error (and so deny), and one of two spare ones takes over. The
+same becomes of a process that dies or answers nonsense, whenever it does, and of one that cannot be started.
 """
 
-import os
-import select
-import subprocess
-import sys
+import logging
 import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from typing import IO, Any, Final
 
@@ -21,7 +20,10 @@ import msgspec
 import regorus
 
 from app.core.policy import DECISION, Pack, PolicyError
-from app.errors import SettingError
+from app.errors import EnvironmentFault, SettingError
+from app.policy.engine import COMMAND, EngineFault, EngineLate, EngineProcess
+
+log = logging.getLogger("qethics.policy")
 
 #: An evaluation that takes longer is one that does not end. The verdict is due within a quarter of a second.
 DEADLINE_SECONDS: Final = 0.15
@@ -31,13 +33,15 @@ LABELS: Final = {
     "version": version("qethics"),
     "engine": f"gordon-to-regorus {version('gordon-to-regorus')}",
 }
-#: The time a process has to read the rules.
-_START_SECONDS: Final = 20.0
 #: So many time-outs within so long, and the engine rests: a rule that loops for every input must not stop the stream.
-_TIMEOUTS: Final = 3
+#: Processes that end before they have answered anything count as well.
+_FAILURES: Final = 3
 _WITHIN_SECONDS: Final = 10.0
 REST_SECONDS: Final = 10.0
-_MOST_ANSWER_BYTES: Final = 2**24
+#: One that answers, and spare ones.
+_PROCESSES: Final = _FAILURES
+#: One that could not be started is started so much later, when something is asked.
+START_AGAIN_SECONDS: Final = 1.0
 
 
 class Inline:
@@ -89,100 +93,8 @@ def said(error: Exception) -> str:
     return str(error).partition("Stack backtrace")[0].strip()
 
 
-class _Gone(PolicyError):
-    """The process has ended, or is where nobody knows what it will answer."""
-
-
-class _Child:
-    """One process; it has the rules, which it reads from a file, when it has answered for the first time."""
-
-    def __init__(self, rules: IO[bytes]) -> None:
-        self._process = subprocess.Popen(  # noqa: S603 - our own module, and a number
-            [sys.executable, "-m", "app.policy.child", str(rules.fileno())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            pass_fds=[rules.fileno()],
-            env={**os.environ, "PYTHONWARNINGS": "ignore"},
-        )
-        self._ready = False
-
-    def ask(self, path: str, document: bytes, deadline: float) -> bytes:
-        """The value of a rule.
-
-        Raises
-        ------
-        PolicyError
-            If the engine says that something is wrong.
-        TimeoutError
-            If there is no answer by `deadline` (of `time.monotonic`).
-        """
-        self.ready()
-        self._write(path.encode() + b"\n" + document)
-        return self._read(deadline)
-
-    def ready(self) -> None:
-        """Wait until the process has read the rules.
-
-        Raises
-        ------
-        PolicyError
-            If it cannot use them.
-        """
-        if not self._ready:
-            try:
-                self._read(time.monotonic() + _START_SECONDS)
-            except TimeoutError as error:
-                raise PolicyError(f"the policy engine has not read the rules within {_START_SECONDS:g} s") from error
-            self._ready = True
-
-    @property
-    def process_id(self) -> int:
-        """Of the process."""
-        return self._process.pid
-
-    def end(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._pipe("stdin"), self._pipe("stdout")):
-            pipe.close()
-
-    def _pipe(self, name: str) -> IO[bytes]:
-        pipe: IO[bytes] = getattr(self._process, name)
-        return pipe
-
-    def _write(self, frame: bytes) -> None:
-        try:
-            self._pipe("stdin").write(len(frame).to_bytes(4, "big") + frame)
-            self._pipe("stdin").flush()
-        except (BrokenPipeError, ValueError) as error:
-            raise _Gone("the policy engine's process has ended") from error
-
-    def _read(self, deadline: float) -> bytes:
-        length = int.from_bytes(self._exactly(4, deadline), "big")
-        if not 1 <= length <= _MOST_ANSWER_BYTES:
-            raise _Gone(f"the policy engine answered {length} bytes")
-        answer = self._exactly(length, deadline)
-        if answer[:1] != b"+":
-            raise PolicyError(answer[1:].decode(errors="replace"))
-        return answer[1:]
-
-    def _exactly(self, count: int, deadline: float) -> bytes:
-        descriptor = self._pipe("stdout").fileno()
-        found = bytearray()
-        while len(found) < count:
-            ready, _, _ = select.select([descriptor], [], [], max(deadline - time.monotonic(), 0.0))
-            if not ready:
-                raise TimeoutError
-            piece = os.read(descriptor, count - len(found))
-            if not piece:
-                raise _Gone("the policy engine's process has ended")
-            found += piece
-        return bytes(found)
-
-
 class Evaluator:
-    """Rules in a process of their own.
+    """Rules in a process of their own. It may be asked from several threads; one waits for the other.
 
     Parameters
     ----------
@@ -192,32 +104,49 @@ class Evaluator:
         The document the rules see as `data`.
     deadline_seconds
         The longest an evaluation may take, > 0.
+    command
+        What a process is started with.
 
     Raises
     ------
     PolicyError
         If the rules do not parse.
+    EngineFault
+        If no process can be started.
     """
 
     def __init__(
-        self, modules: Mapping[str, str], data: Mapping[str, Any], *, deadline_seconds: float = DEADLINE_SECONDS
+        self,
+        modules: Mapping[str, str],
+        data: Mapping[str, Any],
+        *,
+        deadline_seconds: float = DEADLINE_SECONDS,
+        command: Sequence[str] = COMMAND,
     ) -> None:
-        # A file, because a pipe takes 64 KiB and then waits for the reader.
-        self._rules = tempfile.TemporaryFile()  # noqa: SIM115 - open for as long as processes are started
-        self._rules.write(msgspec.json.encode({"modules": modules, "data": data}))
-        self._rules.flush()
+        self._rules = _file_of(modules, data)
+        self._command = command
         self._deadline_seconds = deadline_seconds
-        self._timeouts: deque[float] = deque(maxlen=_TIMEOUTS)
+        self._failures: deque[float] = deque(maxlen=_FAILURES)
         self._rests_until = 0.0
-        self._child = _Child(self._rules)
-        # As many as it takes until the engine rests: whoever asks after a time-out does not wait for a start.
-        self._spares = deque(_Child(self._rules) for _ in range(_TIMEOUTS - 1))
-        self._child.ready()
+        #: Where a process could not be started: not before then again.
+        self._start_at = 0.0
+        self._lock = threading.Lock()
+        self._closed = False
+        # The first answers; the others take over. As many as it takes until the engine rests: whoever asks after a
+        # time-out does not wait for a start.
+        self._processes: deque[EngineProcess] = deque()
+        try:
+            self._processes.append(EngineProcess(self._rules, command))
+            self._start_missing()
+            self._processes[0].ready()
+        except PolicyError:
+            self.close()
+            raise
 
     def ready(self) -> None:
         """Wait until the spare processes have read the rules as well."""
-        for child in self._spares:
-            child.ready()
+        for process in self._processes:
+            process.ready()
 
     @classmethod
     def of(cls, pack: Pack) -> "Evaluator":
@@ -227,9 +156,13 @@ class Evaluator:
         ------
         SettingError
             If the engine cannot use the rules.
+        EnvironmentFault
+            If it cannot be started.
         """
         try:
             return cls(pack.modules, pack.data)
+        except EngineFault as error:
+            raise EnvironmentFault(str(error), "see that there are memory, processes and descriptors for it") from error
         except PolicyError as error:
             raise SettingError(
                 f"the rules cannot be used: {error}", "correct them; `qethics policy test` says where"
@@ -241,43 +174,89 @@ class Evaluator:
         Raises
         ------
         PolicyError
-            If there is none: something is wrong with the document, or the time is up.
+            If there is none: something is wrong with the document or the process, or the time is up.
         """
         return self.ask(DECISION, document)
 
     def ask(self, path: str, document: bytes) -> bytes:
         """The value of a rule on an input document, within the same deadline."""
-        now = time.monotonic()
-        if now < self._rests_until:
-            raise PolicyError(f"the policy engine rests after {_TIMEOUTS} time-outs")
-        try:
-            return self._child.ask(path, document, now + self._deadline_seconds)
-        except TimeoutError as error:
-            self._replace()
-            self._timeouts.append(now)
-            if len(self._timeouts) == _TIMEOUTS and now - self._timeouts[0] < _WITHIN_SECONDS:
-                self._rests_until = now + REST_SECONDS
-            raise PolicyError(f"no decision within {self._deadline_seconds:g} s") from error
-        except _Gone:
-            self._replace()
-            raise
+        with self._lock:
+            now = time.monotonic()
+            if now < self._rests_until:
+                raise PolicyError(f"the policy engine rests after {_FAILURES} time-outs or processes that ended")
+            process = self._at_hand()
+            try:
+                return process.ask(path, document, self._deadline_seconds)
+            except EngineLate as error:
+                self._replace(process, counts=True)
+                raise PolicyError(f"no decision within {self._deadline_seconds:g} s") from error
+            except EngineFault:
+                # One that had answered before was killed by somebody; one that never did may be so by what is asked.
+                self._replace(process, counts=not process.has_answered)
+                raise
+            except PolicyError:
+                raise  # the engine's own word; it can be asked again
+            except BaseException:
+                self._replace(process, counts=False)  # we stopped halfway: the next answer would be that to this one
+                raise
 
     @property
-    def process_id(self) -> int:
-        """Of the process that answers."""
-        return self._child.process_id
+    def process_id(self) -> int | None:
+        """Of the process that answers; None while there is none."""
+        return self._processes[0].process_id if self._processes else None
 
-    def _replace(self) -> None:
+    def _at_hand(self) -> EngineProcess:
+        """The process that is to answer: the first that has not died while it was a spare one."""
+        while len(self._processes) > 1 and not self._processes[0].has_answered and not self._processes[0].is_alive:
+            self._processes.popleft().end()
+        if len(self._processes) < _PROCESSES:
+            self._start_missing()
+        if not self._processes:
+            raise EngineFault("the policy engine's process could not be started; that is tried again every second")
+        return self._processes[0]
+
+    def _replace(self, process: EngineProcess, *, counts: bool) -> None:
         """A spare one takes over, and the next spare one starts while nobody waits for it."""
-        self._child.end()
-        self._child = self._spares.popleft()
-        self._spares.append(_Child(self._rules))
+        process.end()
+        self._processes.remove(process)
+        now = time.monotonic()
+        if counts:
+            self._failures.append(now)
+            if len(self._failures) == _FAILURES and now - self._failures[0] < _WITHIN_SECONDS:
+                self._rests_until = now + REST_SECONDS
+        self._start_missing()
+
+    def _start_missing(self) -> None:
+        """Start what is missing; what cannot be started now is tried again later."""
+        while not self._closed and len(self._processes) < _PROCESSES and time.monotonic() >= self._start_at:
+            try:
+                self._processes.append(EngineProcess(self._rules, self._command))
+            except EngineFault as error:
+                self._start_at = time.monotonic() + START_AGAIN_SECONDS
+                log.error("%s", error)
 
     def close(self) -> None:
         """End the processes."""
-        for child in (self._child, *self._spares):
-            child.end()
-        self._rules.close()
+        self._closed = True
+        for process in list(self._processes):
+            process.kill()  # whoever waits for an answer gets none, and lets go of the lock
+        with self._lock:
+            while self._processes:
+                self._processes.popleft().end()
+            with suppress(OSError):
+                self._rules.close()
+
+
+def _file_of(modules: Mapping[str, str], data: Mapping[str, Any]) -> IO[bytes]:
+    """Rules and data as a process reads them. A file, because a pipe takes 64 KiB and then waits for the reader."""
+    try:
+        rules: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - open while processes are started
+        left = memoryview(msgspec.json.encode({"modules": modules, "data": data}))
+        while left:
+            left = left[rules.write(left) :]
+    except OSError as error:
+        raise EngineFault(f"the policy engine's rules cannot be written to a file: {error}") from error
+    return rules
 
 
 class Deferred:
@@ -294,6 +273,8 @@ class Deferred:
         self._closed = False
         self._rules = modules, data
         self._lock = threading.Lock()
+        #: Why it could not be started, and when that was.
+        self._failed = "", float("-inf")
 
     def start(self) -> Evaluator:
         """The evaluator.
@@ -301,13 +282,20 @@ class Deferred:
         Raises
         ------
         PolicyError
-            If the rules cannot be used, or it was closed.
+            If the rules cannot be used, it cannot be started (tried again after a second), or it was closed.
         """
         with self._lock:
             if self._closed:
                 raise PolicyError("the policy engine was ended")
             if self._made is None:
-                self._made = Evaluator(*self._rules)
+                why, at = self._failed
+                if time.monotonic() - at < START_AGAIN_SECONDS:
+                    raise PolicyError(why)
+                try:
+                    self._made = Evaluator(*self._rules)
+                except PolicyError as error:
+                    self._failed = str(error), time.monotonic()
+                    raise
             return self._made
 
     def __call__(self, document: bytes) -> bytes:

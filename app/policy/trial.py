@@ -38,12 +38,15 @@ def passed(bundle: Bundle) -> None:
         )
     except subprocess.TimeoutExpired as error:
         raise Unsettled(f"its own tests have not ended within {_SECONDS:g} s") from error
-    except OSError as error:
+    except (OSError, MemoryError) as error:
         raise Unsettled(f"its own tests could not be run: {error}") from error
     if ended.returncode != 0:
         said = ended.stderr.decode(errors="replace").strip().splitlines()
         raise Unsettled(f"its own tests could not be run: {said[-1] if said else ended.returncode}")
-    failures: list[str] = json.loads(ended.stdout)
+    try:
+        failures = msgspec.json.decode(ended.stdout, type=list[str])
+    except msgspec.MsgspecError as error:
+        raise Unsettled(f"its own tests ended without a result: {error}") from error
     if failures:
         raise BundleError(f"{len(failures)} of its own tests fail: {failures[0]}")
 

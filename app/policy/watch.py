@@ -8,10 +8,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from app.core.policy import Policy, PolicyError
+from app.core.policy import MOST_AHEAD_SECONDS, Policy, PolicyError
+from app.errors import SettingError
 from app.policy.bundle import MOST_BYTES, Unsettled
 from app.policy.bundles import Bundles
 from app.policy.evaluator import Deferred
+from app.policy.trust import TrustFiles
 
 log = logging.getLogger("qethics.policy")
 
@@ -30,9 +32,11 @@ class Source:
         Verifies what it holds.
     remembered
         A file of our own with the highest version it ever held: an older one is refused after a restart as well.
+    trust
+        The files that say what is trusted, where they may change.
     """
 
-    def __init__(self, path: Path, bundles: Bundles, remembered: Path) -> None:
+    def __init__(self, path: Path, bundles: Bundles, remembered: Path, trust: TrustFiles | None = None) -> None:
         self.path = path
         #: The last policy it held that was good.
         self.policy: Policy | None = None
@@ -41,6 +45,7 @@ class Source:
         self.refusals = 0
         self._bundles = bundles
         self._remembered = remembered
+        self._trust = trust
         self._seen: tuple[int, int, int] | None = None
         #: What the file holds now, if it could be verified.
         self._held: Policy | None = None
@@ -48,6 +53,7 @@ class Source:
     async def look(self, in_force: Policy | None = None) -> None:
         """Look whether the file changed and verify what it holds; `in_force` is what it must not be older than."""
         try:
+            await self._look_at_trust()
             found = await asyncio.to_thread(self._changed)
             if found is not None:
                 self._held = None
@@ -56,7 +62,7 @@ class Source:
             if self._held is None:
                 return
             await asyncio.to_thread(self._follow, self._held, in_force)
-        except (OSError, PolicyError) as error:
+        except (OSError, PolicyError, SettingError) as error:
             said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             if isinstance(error, OSError | Unsettled):
                 self._seen = None
@@ -66,6 +72,14 @@ class Source:
             return
         self.policy = self._bundles.current = self._held
         self.refused = None
+
+    async def _look_at_trust(self) -> None:
+        """Go by the keys and revocations as they are now; what they do not cover any more is held no longer."""
+        if self._trust is not None and await asyncio.to_thread(self._trust.look):
+            self._bundles.go_by(self._trust.trust)
+            self._seen = self._held = None
+            if self.policy is not None and self.policy.revoked is not None:
+                self.policy = None
 
     def _changed(self) -> bytes | None:
         """What the file holds, if it is another than the last time."""
@@ -80,8 +94,9 @@ class Source:
 
     def _follow(self, policy: Policy, in_force: Policy | None) -> None:
         """Check that it may follow what was there before, here or in the log, and have its engine ready."""
+        policy.check_version(time.time())
         for before in (self.policy, in_force):
-            if before is not None and before.digest != policy.digest:
+            if before is not None and before.revoked is None and before.digest != policy.digest:
                 policy.follows(before)
         version = policy.pack.version
         highest, digest = self._highest()
@@ -89,19 +104,23 @@ class Source:
             raise PolicyError(f"its version {version} is not above {highest}, which was here before")
         if version > highest:
             partial = self._remembered.with_suffix(".partial")
-            partial.write_text(f"{version} {policy.digest}")
+            partial.write_text(f"{version} {policy.digest} {policy.key_id}")
             partial.replace(self._remembered)
         if isinstance(policy.evaluate, Deferred):
             policy.evaluate.start()
 
     def _highest(self) -> tuple[int, str]:
+        """The highest version that was here, and its digest; of what is not trusted any more nothing is remembered."""
         try:
-            version, digest = self._remembered.read_text().split()
-            return int(version), digest
+            text, digest, *key_id = self._remembered.read_text().split()
+            version = int(text)
         except FileNotFoundError:
             return 0, ""
         except ValueError as error:
             raise PolicyError(f"{self._remembered} is no version; remove it if you know which one holds") from error
+        # Files of before do not say which key it was: then only what else is said against it counts.
+        why = self._bundles.trust.objection(version, digest, key_id[0] if key_id else None)
+        return (0, "") if why is not None or version > time.time() + MOST_AHEAD_SECONDS else (version, digest)
 
 
 class Watch:

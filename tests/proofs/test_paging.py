@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
+from datetime import datetime
 
 import pytest
 import yaml
@@ -44,7 +45,9 @@ def test_no_page_is_lost_while_alertmanager_is_away_slow_broken_and_without_its_
     time.sleep(AWAY_SECONDS)
     assert setting.firing() == ["Before"] if AWAY_SECONDS < 200 else True
     setting.way.mode = "open"
-    await_(lambda: setting.firing() == ["Before", "WhileCut"], 10, f"both after {time.monotonic() - began:.0f} s away")
+    away = f"after {time.monotonic() - began:.0f} s away"
+    await_(lambda: setting.told("Over") and setting.told("Over", "resolved"), 20, f"what is over is told {away}")
+    await_(lambda: setting.firing() == ["Before", "WhileCut"], 10, f"both {away}")
 
     setting.way.mode = "slow"
     setting.say(made("WhileSlow"))
@@ -72,6 +75,35 @@ def test_no_page_is_lost_while_alertmanager_is_away_slow_broken_and_without_its_
     assert len(setting.told("Before")) == 1 or AWAY_SECONDS > 200
     for name in ("WhileBroken", "WhileCut", "WhileSlow"):
         assert 1 <= len(setting.told(name)) <= 2 + AWAY_SECONDS // 200, name
+
+
+def test_a_page_that_fired_and_ended_while_alertmanager_was_away_is_told_when_it_is_back_and_once(setting, tmp_path):
+    """The pager is killed as well: before the page ends, after it, and when it was told."""
+
+    def killed():
+        setting.pager.send(signal.SIGKILL)
+        setting.pager.process.wait()
+        setting.start()
+
+    def alerts(status):
+        return [each for told in setting.told("Short", status) for each in told["alerts"]]
+
+    setting.start()
+    setting.server.stop()
+    now = time.time()
+    for began in (now - 900, now - 600, now - 300):
+        setting.say(made("Short", at=began))
+        killed()
+        setting.say(made("Short", "resolved", at=began + 60))
+    killed()
+    setting.server = telling(setting.webhook, tmp_path / "alertmanager", setting.server.port)
+    setting.cluster.await_(lambda: alerts("resolved"), 40, "told that it is over")
+    killed()
+    time.sleep(10)
+    ((fired,), (over,)) = alerts("firing"), alerts("resolved")
+    times = [datetime.fromisoformat(each).timestamp() for each in (fired["startsAt"], over["startsAt"], over["endsAt"])]
+    assert times == pytest.approx([now - 300, now - 300, now - 240], abs=0.01)
+    assert "It fired 3 times since" in fired["annotations"]["description"]
 
 
 def test_a_thousand_runs_that_go_where_they_may_not_are_one_notification(setting):
@@ -130,6 +162,7 @@ def test_an_alert_survives_kill_9_fires_on_and_resolves_once(setting):
     setting.start()
     await_ = setting.cluster.await_
     setting.say(made("Kept"), made("Ended"), made("Ended", "resolved"))
+    await_(lambda: setting.told("Ended", "resolved"), 20, "however short, it is told")
     await_(lambda: setting.firing() == ["Kept"], 5, "fires")
     for _ in range(2):
         setting.pager.send(signal.SIGKILL)
@@ -146,6 +179,7 @@ def test_an_alert_survives_kill_9_fires_on_and_resolves_once(setting):
     assert setting.firing() == []
     assert len(setting.told("Kept", "resolved")) == 1
     assert len(setting.told("Kept")) == 1
+    assert len(setting.told("Ended")) == len(setting.told("Ended", "resolved")) == 1
 
 
 def test_one_malformed_alert_keeps_none_of_the_others(setting):

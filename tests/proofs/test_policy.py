@@ -4,19 +4,26 @@ import asyncio
 import itertools
 import json
 import math
+import os
+import random
 import re
 import shutil
 import time
+from contextlib import closing
 
 import msgspec
 import pytest
 from asking import ask
 from cluster import Cluster
+from faulty_engine import killed_at_random
 from records import dump, lifecycle, result
 from signing import built, key_pair
 
 from app.catalog import DEFAULT_DIRECTORY
 from app.conventions import ALERTS, DIRECTIVES, JOBS, RESULTS, VIOLATIONS
+from app.core.facts import Facts
+from app.policy.evaluator import Evaluator
+from app.policy.pack import load_pack
 from simulators.scenarios import SCENARIOS
 from simulators.traffic import Message, Traffic
 
@@ -206,3 +213,12 @@ def test_a_new_bundle_takes_over_while_events_flow_and_a_bad_one_does_not(cluste
     assert len(runs) == runs_sent
     assert {mode for _, mode in revisions} == {"enforce", "warn"}
     assert len(revisions) == 2, "a revision enforces or tells"
+
+
+def test_an_engine_that_is_killed_at_500_random_instants_of_asking_is_500_times_replaced():
+    pack = load_pack()
+    facts = Facts(("run", "routing")).document()
+    with closing(Evaluator(pack.modules, pack.data, deadline_seconds=10.0)) as evaluate:
+        question = msgspec.json.encode(facts)
+        kills = 500 if os.environ.get("PROVE", "full") == "full" else 50
+        assert killed_at_random(evaluate, question, evaluate(question), random.Random(500), kills) > 0

@@ -19,6 +19,8 @@ QUICK = {
     "group_interval: 5m": "group_interval: 2s",
     "group_interval: 1m": "group_interval: 2s",
 }
+#: And what is longer than these: how long it must have had an alert before it is told that it is over.
+HOLD = {"QETHICS_PAGER_PAGE_HOLD_SECONDS": "4", "QETHICS_PAGER_TICKET_HOLD_SECONDS": "4"}
 
 
 def telling(webhook, directory, port=None):
@@ -56,7 +58,7 @@ class Setting:
 
     def start(self, **environment):
         port = self.pager.port if self.pager is not None else None
-        self.pager = self.cluster.pager(port, **environment)
+        self.pager = self.cluster.pager(port, **{**HOLD, **environment})
 
     def say(self, *alerts):
         async def send():

@@ -1,6 +1,7 @@
 """The policy in force, and exemptions, through the run stage: a function of the log."""
 
 import shutil
+from contextlib import closing
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
@@ -18,6 +19,7 @@ from app.core.runs import RunStage
 from app.policy.bundle import read_keys
 from app.policy.bundles import Bundles
 from app.policy.evaluator import Inline
+from app.policy.trust import Revocations, Trust
 
 PUT = ((POLICY_HEADER, b"1"),)
 DAY = 86_400
@@ -137,6 +139,32 @@ def test_an_older_or_damaged_bundle_in_the_log_changes_nothing_and_is_not_lost(b
     assert not bench.put(newest).dead_letters, "it is in force: every worker that does not know it yet says it again"
     bench.put(make(4))
     assert [each.status for each in bench.alerts("PolicyBundleRefused")] == ["firing", "resolved"]
+
+
+def test_what_is_revoked_judges_nothing_from_then_on_and_a_lower_version_follows(catalog, pair, make, first):
+    high = make(int(Log.START) + 80_000, modes="{approved_endpoint: dry_run}")
+    with closing(Bundles(read_keys(pair.public))) as bundles:
+        bench = Bench(catalog, bundles)
+        bench.put(high)
+        assert bench.jobs(*misrouted("run-1")).violations[0].mode == "dry_run"
+        checkpoint = bench.stage.snapshot()
+        bundles.go_by(Trust(bundles.trust.keys, Revocations(versions=(int(Log.START) + 80_000,))))
+        (denied,) = {each.rule for each in bench.jobs(*misrouted("run-2")).violations}
+        assert denied == "policy_error"
+        assert "revoked" in bench.put(high).dead_letters[0].detail
+        assert not bench.put(first).dead_letters
+        assert "approved_endpoint" in {each.rule for each in bench.jobs(*misrouted("run-3")).violations}
+        # A stage that is restored begins with what the file has, as one without a checkpoint.
+        bundles.current = bundles.load(first)
+        restored = Bench(catalog, bundles)
+        restored.stage.restore(checkpoint)
+        assert restored.stage.policy.pack.version == 1
+
+
+def test_a_bundle_of_a_time_to_come_is_refused_in_the_log(bench, make):
+    (letter,) = bench.put(make(2**53 - 1)).dead_letters
+    assert "more than a day ahead" in letter.detail
+    assert bench.stage.policy.pack.version == 1
 
 
 def test_a_worker_without_keys_takes_no_bundle(catalog, policy, first):

@@ -9,6 +9,7 @@ import resource
 import shutil
 import tarfile
 import time
+from contextlib import closing
 
 import jwt
 import msgspec
@@ -26,6 +27,7 @@ from app.policy import bundle as bundles
 from app.policy.bundle import BundleError
 from app.policy.bundles import Bundles
 from app.policy.pack import load_pack
+from app.policy.trust import Revocations, Trust, TrustFiles
 from app.policy.watch import Source, Watch
 
 SIGNATURES = ".signatures.json"
@@ -415,16 +417,15 @@ def test_a_bundle_whose_own_tests_fail_or_do_not_end_is_refused(made, small, pai
     assert time.monotonic() - began < 10
 
 
-def test_a_verified_bundle_judges_and_a_restored_one_needs_no_key(made, good, keys):
+def test_a_verified_bundle_judges_and_a_restored_one_needs_its_key(made, good, keys):
     verdict = made.load(good).judge(Facts(("run",)))
     assert {breach.rule.name for breach in verdict.breaches} == {"shots_range"}
-    other = Bundles({})
-    try:
+    with closing(Bundles(keys)) as other:
+        assert other.restore(good).judge(Facts(("run",))).breaches == verdict.breaches
+    with closing(Bundles({})) as other:
         with pytest.raises(PolicyError, match="not signed by a key"):
             other.load(good)
-        assert other.restore(good).judge(Facts(("run",))).breaches == verdict.breaches
-    finally:
-        other.close()
+        assert other.restore(good) is other.current is NONE
 
 
 def test_without_a_bundle_everything_is_denied(made):
@@ -580,3 +581,178 @@ def test_engines_of_policies_that_nobody_uses_are_ended(watched, small, pair, ma
     watched.step(301)
     with pytest.raises(PolicyError):
         old.evaluate(b"{}")
+
+
+# -- revocation --------------------------------------------------------------------------------------------------------
+
+
+class Leak:
+    """A worker whose key leaked: bundles signed with it and with the next one, and the files of what is trusted."""
+
+    def __init__(self, directory, small, pair):
+        self.directory, self.small = directory, small
+        self.leaked, self.next = pair, key_pair(directory, "next")
+        self.keys, self.revocations = directory / "keys.pem", directory / "revocations.yaml"
+        self.trusted(self.leaked)
+        self.revoke()
+        self.log, self.policies = [], {}
+
+    def trusted(self, *pairs):
+        replace(self.keys, b"".join(pair.public.read_bytes() for pair in pairs))
+
+    def revoke(self, **what):
+        replace(self.revocations, json.dumps(what).encode())
+
+    def start(self):
+        """A process that begins: what it holds in memory is gone."""
+        files = TrustFiles(self.keys, self.revocations)
+        self.bundles = Bundles(*files.trust)
+        self.source = Source(self.directory / "bundle.tar.gz", self.bundles, self.directory / "policy-version", files)
+        self.watch = Watch(self.source, self.bundles, in_force=self.in_force, activate=self.put)
+        asyncio.run(self.source.look())
+        self.policies = {0: self.bundles.restore(self.log[-1] if self.log else b"")}
+        self.step()
+
+    def publish(self, data):
+        replace(self.source.path, data)
+        self.step()
+
+    def in_force(self):
+        return {0: NONE if (policy := self.policies.get(0, NONE)).revoked is not None else policy}
+
+    async def put(self, partition, bundle):
+        self.log.append(bundle)
+        self.policies[partition] = self.bundles.load(bundle)
+
+    def step(self):
+        asyncio.run(self.watch.step(time.time()))
+
+    @property
+    def judges(self):
+        """The versions of what the partition and the gate go by."""
+        return [policy.pack.version for policy in (self.in_force()[0], self.source.policy or NONE)]
+
+
+@pytest.fixture
+def leak(tmp_path, small, pair):
+    made = Leak(tmp_path, small, pair)
+    replace(tmp_path / "bundle.tar.gz", built(small, pair, 7))
+    made.start()
+    yield made
+    made.bundles.close()
+
+
+def key_id(data):
+    return jwt.get_unverified_header(msgspec.json.decode(unpacked(data)[SIGNATURES])["signatures"][0])["kid"]
+
+
+#: As high as a version can be that is taken.
+HIGH = int(time.time()) + 80_000
+
+
+@pytest.mark.parametrize("way", ["taken out", "revoked"])
+def test_a_bundle_whose_key_leaked_judges_nothing_once_that_is_known_and_a_lower_version_follows(leak, small, way):
+    evil = version(small, leak.leaked, HIGH, shots_range="dry_run")
+    leak.publish(evil)
+    assert leak.judges == [HIGH, HIGH]
+    leak.publish(built(small, leak.leaked, 8))
+    assert leak.judges == [HIGH, HIGH], "nothing can be above it"
+    if way == "taken out":
+        leak.trusted(leak.next)
+    else:
+        leak.trusted(leak.leaked, leak.next)
+        leak.revoke(keys=[key_id(evil)])
+    replace(leak.source.path, evil)
+    leak.step()
+    assert leak.judges == [-1, -1], "denied, until there is another"
+    assert leak.source.refused is not None
+    leak.publish(built(small, leak.next, 9))
+    assert leak.judges == [9, 9]
+    assert leak.source.refused is None
+    # What is revoked comes back neither by the log nor by the file.
+    with pytest.raises(PolicyError):
+        leak.bundles.load(evil)
+    leak.publish(evil)
+    assert leak.judges == [9, 9]
+
+
+@pytest.mark.parametrize(
+    ("revoked", "why"),
+    [
+        ({"keys": ("k",)}, "the key k that it is signed with was revoked"),
+        ({"revisions": ("d" * 16,)}, f"its revision {'d' * 16} was revoked"),
+        ({"revisions": ("d" * 64,)}, f"its revision {'d' * 16} was revoked"),
+        ({"versions": (7,)}, "its version 7 was revoked"),
+        ({"version_at_most": 6}, "its version 7 is above 6, and those were revoked"),
+        ({"keys": ("l",), "revisions": ("e" * 16,), "versions": (6, 8), "version_at_most": 7}, None),
+    ],
+)
+def test_a_bundle_is_revoked_by_its_key_its_revision_or_its_version(revoked, why):
+    assert Trust({"k": None}, Revocations(**revoked)).objection(7, "d" * 64, "k") == why
+    assert Trust({}).objection(7, "d" * 64, "k") == "it is not signed by a key that is trusted here"
+
+
+def test_what_was_remembered_of_a_revoked_bundle_holds_up_nothing_after_a_restart(leak, small):
+    leak.publish(version(small, leak.leaked, HIGH, shots_range="dry_run"))
+    leak.bundles.close()
+    leak.trusted(leak.next)
+    replace(leak.source.path, built(small, leak.next, 9))
+    leak.start()
+    assert leak.source.policy.pack.version == 9
+    # But it does of one that is trusted.
+    leak.bundles.close()
+    replace(leak.source.path, built(small, leak.next, 8))
+    leak.start()
+    assert leak.source.refused == "its version 8 is not above 9, which was here before"
+
+
+def test_files_that_cannot_be_read_are_said_and_what_they_said_before_holds(leak, small):
+    leak.revoke(versions=[8])
+    leak.step()
+    replace(leak.source.path, built(small, leak.leaked, 8))
+    for text in ("keys: 7", "keyz: []", "keys: [", "", None):
+        leak.revocations.unlink()
+        if text is not None:
+            replace(leak.revocations, text.encode())
+        leak.step()
+        assert str(leak.revocations) in leak.source.refused
+        assert leak.judges == [7, 7]
+    leak.revoke()
+    leak.step()
+    assert leak.judges == [8, 8]
+    assert leak.source.refused is None
+
+
+def test_a_revocation_that_is_taken_back_is_so(leak, small):
+    leak.revoke(versions=[7])
+    leak.step()
+    assert leak.judges == [-1, -1]
+    leak.revoke()
+    leak.step()
+    assert leak.judges == [7, 7]
+
+
+def test_a_version_of_a_time_to_come_is_refused(leak, small, capsys, tmp_path):
+    for ahead in (2**53 - 1, int(time.time()) + 90_000):
+        leak.publish(built(small, leak.leaked, ahead))
+        assert "more than a day ahead" in leak.source.refused
+        assert leak.judges == [7, 7]
+        assert leak.bundles.restore(built(small, leak.leaked, ahead)).pack.version == 7
+        built_of = ("--key", leak.leaked.private, "--output", tmp_path / "b.tar.gz", "--policies", small)
+        assert qethics(capsys, "build", "--version", ahead, *built_of)[0] == 2
+    # A process of before remembered it.
+    leak.bundles.close()
+    (tmp_path / "policy-version").write_text(f"{2**53 - 1} {'0' * 64}")
+    replace(leak.source.path, built(small, leak.leaked, 8))
+    leak.start()
+    assert leak.source.policy.pack.version == 8
+
+
+def test_what_is_revoked_is_not_verified_by_the_command_either(leak, capsys, good):
+    path = leak.source.path
+    replace(path, good)
+    assert qethics(capsys, "verify", path, "--keys", leak.keys, "--revocations", leak.revocations)[0] == 0
+    leak.revoke(keys=[key_id(good)])
+    code, out, _ = qethics(capsys, "verify", path, "--keys", leak.keys, "--revocations", leak.revocations)
+    assert code == 1
+    assert "was revoked" in out

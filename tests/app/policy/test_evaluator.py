@@ -1,11 +1,16 @@
 """The engine's own process: it is stopped when it must be, and the answer is a denial that says why."""
 
+import json
 import os
+import random
+import resource
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
+from faulty_engine import FAULTS, command, killed_at_random, plan
 
 from app.core.facts import Facts
 from app.core.policy import FAILED, Pack, Policy
@@ -42,6 +47,14 @@ def evaluate():
     yield make
     for each in made:
         each.close()
+
+
+class Clock:
+    """The clock of the process, which can be put ahead."""
+
+    def __init__(self, monkeypatch):
+        self.ahead, real = 0.0, time.monotonic
+        monkeypatch.setattr(time, "monotonic", lambda: real() + self.ahead)
 
 
 def policy(evaluate):
@@ -95,13 +108,119 @@ def test_a_rule_that_takes_all_memory_is_a_denial_and_the_next_is_answered(evalu
     assert not judge.decide(ALLOWED).breaches
 
 
-def test_a_process_that_was_killed_is_replaced(evaluate):
-    made = evaluate({"decision.rego": LOOP}, deadline_seconds=10.0)  # it is not about being late
+def test_a_process_that_is_killed_at_any_instant_of_asking_is_a_denial_and_is_replaced(evaluate):
+    rng = random.Random(14)
+    small = evaluate({"decision.rego": LOOP}, deadline_seconds=10.0)  # it is not about being late
+    large = msgspec.json.encode({"run": {"purpose": "x", "notes": "n" * 400_000}})  # does not fit into a pipe
+    for document, kills in ((ALLOWED, 25), (large, 15)):
+        right = small(document)
+        assert json.loads(right) == {"allow": True, "violations": []}
+        assert killed_at_random(small, document, right, rng, kills) > 0
+
+
+def test_whatever_a_process_does_every_question_has_the_right_answer_or_is_a_denial(evaluate, tmp_path, monkeypatch):
+    rng = random.Random(15)
+    numbers = {"dies_after_reading": 2**18, "garbage": 2**18, "more_than_asked": 2**18, "oversized": 2**31}
+    faults = [(name, rng.randrange(numbers.get(name, 120))) for name in 2 * FAULTS]
+    rng.shuffle(faults)
+    monkeypatch.setattr(evaluator, "REST_SECONDS", 0.0)  # they go wrong more often than is waited for here
+    made = evaluate({"decision.rego": LOOP}, deadline_seconds=0.5, command=command(tmp_path))
+    plan(tmp_path, faults)  # for all that are started from now on
+    judge, large = policy(made), msgspec.json.encode({"run": {"purpose": "x", "notes": "n" * 200_000}})
+    failed = 0
+    while list(tmp_path.iterdir()):
+        for document in (ALLOWED, large):
+            verdict = judge.decide(document)
+            assert [breach.rule for breach in verdict.breaches] in ([], [FAILED])
+            failed += verdict.failed
+        if not verdict.failed:
+            os.kill(made.process_id, signal.SIGKILL)  # whatever it would have done: the next one
+    assert failed >= len(faults) / 2  # a spare one that has ended is not asked
+    for _ in range(9):  # those that were started and not yet asked
+        judge.decide(large)
+    assert not judge.decide(ALLOWED).breaches
+    assert not judge.decide(large).breaches
+
+
+def test_an_answer_to_an_earlier_question_is_never_taken_for_one_to_this(evaluate):
+    made = evaluate({"decision.rego": LOOP}, deadline_seconds=10.0)
+
+    class Stopped(BaseException):
+        """As a `KeyboardInterrupt`, or an exit, in the middle of an ask."""
+
+    def stop(*_):
+        raise Stopped
+
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(Stopped):
+            made(LOOPS)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert json.loads(made(ALLOWED)) == {"allow": True, "violations": []}
+
+
+def test_a_process_that_cannot_be_started_is_a_denial_and_is_tried_again(evaluate, monkeypatch):
+    made = evaluate({"decision.rego": LOOP}, deadline_seconds=10.0)
     judge = policy(made)
-    for _ in range(3):
-        os.kill(made.process_id, signal.SIGKILL)
-        assert [breach.rule for breach in judge.decide(ALLOWED).breaches] in ([FAILED], [])
-        assert not judge.decide(ALLOWED).breaches
+    clock = Clock(monkeypatch)
+    monkeypatch.setattr(evaluator, "REST_SECONDS", 0.0)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))  # no descriptor is left
+    try:
+        failed = 0
+        for _ in range(6):
+            if made.process_id is not None:
+                os.kill(made.process_id, signal.SIGKILL)
+            failed += judge.decide(ALLOWED).failed
+        assert made.process_id is None
+        assert failed >= 4
+        assert "could not be started" in judge.decide(ALLOWED).breaches[0].reason
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    clock.ahead += evaluator.START_AGAIN_SECONDS
+    assert not judge.decide(ALLOWED).breaches
+
+
+def test_an_engine_that_cannot_be_started_at_all_is_a_denial_and_is_tried_again(monkeypatch):
+    deferred = evaluator.Deferred({"decision.rego": LOOP}, {})
+    judge = policy(deferred)
+    clock = Clock(monkeypatch)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        assert judge.decide(ALLOWED).failed
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert judge.decide(ALLOWED).failed  # it is not tried at every question
+    clock.ahead += evaluator.START_AGAIN_SECONDS
+    assert not judge.decide(ALLOWED).breaches
+    deferred.close()
+
+
+def test_it_can_be_ended_while_somebody_waits_for_an_answer(evaluate):
+    made = evaluate({"decision.rego": LOOP}, deadline_seconds=60.0)
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(policy(made).decide, LOOPS)
+        made.close()
+        assert waiting.result(30).failed
+    assert made.process_id is None
+
+
+def test_descriptors_above_1023_are_as_good_as_others(evaluate):
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
+    taken = []
+    try:
+        while not taken or taken[-1] < 1100:
+            taken.append(os.open(os.devnull, os.O_RDONLY))
+        assert not policy(evaluate({"decision.rego": LOOP})).decide(ALLOWED).breaches
+    finally:
+        for each in taken:
+            os.close(each)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 @pytest.mark.parametrize("document", [b"", b"{", b"[" * 500, b"\xff", b"nul", b'{"a": 1e999}'])
