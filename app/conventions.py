@@ -51,8 +51,6 @@ REBASELINE_HEADER: Final = "qethics-rebaseline"
 POLICY_HEADER: Final = "qethics-policy"
 #: The keyed digest of such a record (`app.core.seal`).
 SEAL_HEADER: Final = "qethics-seal"
-#: When what a tombstone of `directives` lifts was lifted, RFC 3339.
-LIFTED_AT_HEADER: Final = "qethics-lifted-at"
 
 #: Signal -> the alert of its drift.
 DRIFT_ALERTS: Final = {

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from math import isfinite
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -60,4 +61,7 @@ class AdmissionCollector(Collector):
             orders.add_metric([directive], active[directive])
         unreadable = CounterMetricFamily(METRIC_PREFIX + "directives_unreadable", "directives that could not be read")
         unreadable.add_metric([], self._directives.unreadable)
-        yield from (answers, refused, seconds, pending, orders, unreadable)
+        age = GaugeMetricFamily(METRIC_PREFIX + "directives_age_seconds", "how old what is known of the directives is")
+        if isfinite(self._directives.age_seconds):
+            age.add_metric([], self._directives.age_seconds)
+        yield from (answers, refused, seconds, pending, orders, unreadable, age)

@@ -90,9 +90,20 @@ class Judge:
         self._counters.judge("M6", broken is None or broken.exemption is not None, provider)
         if broken is not None and broken.denies and subject.declared is not None:
             # As with decisions: what a tick judges has no place in the other log, and is counted, not handed on.
-            endpoint, at = event.endpoint or UNKNOWN, event.at.timestamp()
+            endpoint, at = self._place(event, subject.declared), event.at.timestamp()
             handed_on = Unauthorized(place, at, event.run_id, provider, endpoint, broken.reason)
             self._output.pack(endpoint).unauthorized.append(handed_on)
+
+    def _place(self, event: events.Routed, declared: Declared) -> str:
+        """Return the endpoint that a run may not be sent to.
+
+        One that takes such data, named with a wrong provider or region, is not the one that is approved: where the run
+        went is unknown, and whoever goes to the approved one does no wrong.
+        """
+        approved = self._in_force.policy.pack.data.get("endpoints", {}).get(event.endpoint)
+        if approved is not None and declared.sensitivity in approved["sensitivities"]:
+            return UNKNOWN
+        return event.endpoint or UNKNOWN
 
     def _judged(
         self,

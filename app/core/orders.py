@@ -47,6 +47,11 @@ def active(directives: Iterable[Directive], now: float) -> list[Directive]:
     return sorted(found, key=lambda each: (each.directive, each.target))
 
 
+def issued_at(directive: Directive) -> float:
+    """Return when a directive was issued, in seconds since the epoch."""
+    return _at(directive.issued_at)
+
+
 def readable(directive: Directive) -> None:
     """Check that a directive says from when and until when it holds.
 

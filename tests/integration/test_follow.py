@@ -12,8 +12,7 @@ from app.conventions import ALERTS
 pytestmark = pytest.mark.broker
 
 
-def test_no_record_is_passed_over_while_the_ends_are_asked_for(bootstrap, tmp_path, monkeypatch):
-    monkeypatch.setattr(follow, "_ASK_SECONDS", 0.01)
+def test_no_record_is_passed_over_while_the_ends_are_asked_for(bootstrap, tmp_path):
     cluster = Cluster(bootstrap, tmp_path)
     asyncio.run(cluster.topics())
     settings = cluster.settings
@@ -22,7 +21,9 @@ def test_no_record_is_passed_over_while_the_ends_are_asked_for(bootstrap, tmp_pa
     async def run():
         producer = await kafka.connected(kafka.producer(settings), settings)
         reader = await kafka.connected(kafka.consumer(settings), settings)
-        followed = follow.Follow(reader, [topic], settings.partitions, lambda record: taken.append(record.value))
+        followed = follow.Follow(
+            reader, [topic], settings.partitions, lambda record: taken.append(record.value), ask_seconds=0.01
+        )
         running = asyncio.ensure_future(followed.run())
         try:
             for number in range(sent):
