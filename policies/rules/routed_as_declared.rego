@@ -13,6 +13,11 @@ package qethics.rules.routing.routed_as_declared
 
 import rego.v1
 
+deny contains "the run is declared classical and it is not said that it is sent to a classical computer" if {
+	input.run.runtime == "classical"
+	not is_string(input.routing.runtime)
+}
+
 deny contains reason if {
 	input.run.runtime == "classical"
 	is_string(input.routing.runtime)

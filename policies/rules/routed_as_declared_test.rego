@@ -19,7 +19,8 @@ test_as_declared if {
 }
 
 test_not_said if {
-	denied("classical", null) == set()
+	denied("classical", null) == {"the run is declared classical and it is not said that it is sent to a classical computer"}
+	denied("quantum", null) == set()
 }
 
 test_sent_elsewhere if {

@@ -67,7 +67,7 @@ def _routing(document, data):
     run, routing = document["run"], document["routing"]
     endpoint = data["endpoints"].get(routing["endpoint"])
     checks = {
-        "routed_as_declared": run["runtime"] == "classical" and routing["runtime"] not in {None, "classical"},
+        "routed_as_declared": run["runtime"] == "classical" and routing["runtime"] != "classical",
         "approved_endpoint": endpoint is None
         or run["sensitivity"] not in endpoint["sensitivities"]
         or routing["provider"] != endpoint["provider"]
