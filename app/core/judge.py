@@ -109,9 +109,7 @@ class Judge:
             self._record(asked, verdict, subject, run_id, cause, producer)
         for breach in verdict.breaches:
             rule = breach.rule
-            if breach.denies:
-                self._counters["violation", rule.name, rule.severity] += 1
-            else:
+            if not breach.denies:
                 self._counters["tolerated", rule.name, breach.mode] += 1
             violation_id = outcome_id("violation", *cause, rule.name, breach.reason)
             if breach.denies:

@@ -52,6 +52,8 @@ from app.core.spend import Burn, budget_ends_at
 from app.core.unauthorized import disabling, lifted, say
 
 VERSION: Final = 9
+#: Why a record of `samples` may be refused: it is of our own making, so there is little that can be wrong with it.
+REFUSED: Final = (Reason.MALFORMED_JSON, Reason.UNKNOWN_TYPE, Reason.INVALID_FIELD)
 #: The signals an observation carries, by the name of its field.
 SIGNALS: Final = tuple(DRIFT_ALERTS)
 _HOURS_KEPT: Final = 72
@@ -61,8 +63,8 @@ _PRODUCERS: Final = 10_000
 #: A producer not heard of for a day is forgotten.
 _SILENT_SECONDS: Final = 86_400.0
 _CONFIDENCE: Final = 0.95
-#: Violations known again, at most: those of some seconds.
-_MARKS_KEPT: Final = 8_192
+#: Violations known again, at most: those that a run stage can say again after a crash, so that each counts once.
+_MARKS_KEPT: Final = 65_536
 #: Runs that an alert names.
 _RUNS: Final = 8
 #: How far ahead of the log's clock an observation may be dated.
@@ -219,7 +221,7 @@ class StreamStage:
 
     def __init__(self, catalog: Catalog, partitions: int) -> None:
         self._catalog = catalog
-        self._partitions = partitions
+        self.partitions = partitions
         self._output = Output(partitions)
         self.clock = Clock()
         self.streams: dict[str, Stream] = {}
@@ -363,12 +365,13 @@ class StreamStage:
         self._output.outcomes.alerts += [alert] if alert is not None else []
 
     def _broken(self, broken: Broken) -> None:
-        """A rule that was broken: one alert a rule, however many runs broke it."""
+        """Count a broken rule, and raise one alert a rule, however many runs broke it."""
         if broken.id in self._marks:
             return
         self._marks[broken.id] = None
         while len(self._marks) > _MARKS_KEPT:
             del self._marks[next(iter(self._marks))]
+        self.counters["violation", broken.rule, broken.severity] += 1
         rule = self.violations.place(broken.rule)
         alert = self.violations.take(
             rule,
@@ -759,7 +762,7 @@ class StreamStage:
         )
         self._output.outcomes.alerts += [alert] if alert is not None else []
         # Which runs they were of nobody knows; every partition is told, so that a run that lacks something says why.
-        self._output.outcomes.gaps.extend(Gap(partition, producer) for partition in range(self._partitions))
+        self._output.outcomes.gaps.extend(Gap(partition, producer) for partition in range(self.partitions))
 
     # -- durability --------------------------------------------------------------------------------------------------
 
