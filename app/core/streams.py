@@ -41,7 +41,7 @@ from app.core.drift_alert import drift_alert, ended, grave
 from app.core.evidence import instant
 from app.core.identity import outcome_id
 from app.core.orders import fallback, stream_target
-from app.core.outcomes import Alert, Broken, Gap, Lifted, Observation, Outcomes, Pack, Spending, Unauthorized
+from app.core.outcomes import Alert, Broken, Budget, Gap, Lifted, Observation, Outcomes, Pack, Spending, Unauthorized
 from app.core.output import Output
 from app.core.records import Batch, Record, control
 from app.core.reproducibility import Counted, Waiting, compare
@@ -51,7 +51,7 @@ from app.core.sequences import Producer
 from app.core.spend import Burn, budget_ends_at
 from app.core.unauthorized import disabling, lifted, say
 
-VERSION: Final = 9
+VERSION: Final = 10
 #: Why a record of `samples` may be refused: it is of our own making, so there is little that can be wrong with it.
 REFUSED: Final = (Reason.MALFORMED_JSON, Reason.UNKNOWN_TYPE, Reason.INVALID_FIELD)
 #: The signals an observation carries, by the name of its field.
@@ -132,6 +132,7 @@ class _State(Struct):
     applied: list[tuple[str, int, int]]
     streams: dict[str, Stream]
     producers: dict[str, Producer]
+    budgets: dict[str, float]
     hours: list[tuple[str, str, int, int]]
     newest_hour: int
     settled: list[tuple[str, str, int, int]]
@@ -212,7 +213,7 @@ class StreamStage:
     Parameters
     ----------
     catalog
-        What the deployment knows: watches, variance windows, budgets.
+        What the deployment knows: watches, variance windows.
     partitions
         How many partitions `jobs` has.
     """
@@ -226,6 +227,8 @@ class StreamStage:
         self.clock = Clock()
         self.streams: dict[str, Stream] = {}
         self.producers: dict[str, Producer] = {}
+        #: Cost center -> dollars an hour, as the policy in force where its runs are judged has it.
+        self.budgets: dict[str, float] = {}
         #: (cost center, runtime, hour since the epoch) -> spending, while the hour may still change.
         self.hours: dict[tuple[str, str, int], Hour] = {}
         #: (cost center, runtime) -> (hours, hours within budget) of what can change no more.
@@ -303,6 +306,9 @@ class StreamStage:
                 self._observe(key, source, fresh)
         for spending in _after(applied, pack.spending):
             self._spend(spending)
+        for budget in _after(applied, pack.budgets):
+            self._budget(budget.cost_center, budget.usd)
+            self._freeze(budget.cost_center, int(self.clock.at // HOUR_SECONDS))
         for routing in _after(applied, pack.unauthorized):
             self._unauthorized(routing, source)
         for counted in _after(applied, pack.counted):
@@ -623,6 +629,7 @@ class StreamStage:
     # -- spending (M9) -----------------------------------------------------------------------------------------------
 
     def _spend(self, spending: Spending) -> None:
+        self._budget(spending.cost_center, spending.budget_usd)
         key = spending.cost_center, spending.runtime, int(spending.at // HOUR_SECONDS)
         if key[2] <= self._newest_hour - _HOURS_KEPT:
             self.counters["late_spend",] += 1
@@ -636,9 +643,15 @@ class StreamStage:
             self._newest_hour = newest
             self._settle_hours()
 
+    def _budget(self, center: str, usd: float | None) -> None:
+        if usd is None:
+            self.budgets.pop(center, None)
+        else:
+            self.budgets[center] = usd
+
     def _freeze(self, center: str, hour: int) -> None:
         """Order that a cost center whose hour is spent sends nothing more to quantum computers in it."""
-        budget = self._catalog.budgets.get(center)
+        budget = self.budgets.get(center)
         if budget is None:
             return
         quiet_seconds = self._catalog.alerting.quiet_seconds
@@ -649,7 +662,7 @@ class StreamStage:
             self._output.outcomes.directives += [order] if order is not None else []
 
     def _is_within(self, center: str, hour: int) -> bool:
-        budget = self._catalog.budgets.get(center)
+        budget = self.budgets.get(center)
         return budget is None or self.spent_usd(center, hour) <= budget
 
     def spent_usd(self, center: str, hour: int) -> float:
@@ -659,7 +672,7 @@ class StreamStage:
 
     def budget_ends_at(self, center: str) -> float | None:
         """When the budget of this hour will be spent, seconds since the epoch; None if it lasts or there is none."""
-        hour, limit = int(self.now // HOUR_SECONDS), self._catalog.budgets.get(center, 0.0)
+        hour, limit = int(self.now // HOUR_SECONDS), self.budgets.get(center, 0.0)
         if self.burn.is_silent(center, self.now, self._catalog.alerting.spend):
             return None
         rate = self.burn.rate(center, self._catalog.alerting.spend, limit).usd_per_hour
@@ -676,7 +689,7 @@ class StreamStage:
     def _add_hours(self, totals: dict[tuple[str, str], tuple[int, int]], keys: Iterable[tuple[str, str, int]]) -> None:
         """Add hours of cost centers that have a budget to (hours, hours within it)."""
         for center, runtime, hour in keys:
-            if center in self._catalog.budgets:
+            if center in self.budgets:
                 hours, good = totals.get((center, runtime), (0, 0))
                 totals[center, runtime] = hours + 1, good + self._is_within(center, hour)
 
@@ -737,7 +750,7 @@ class StreamStage:
     def _watch_spending(self, now: float) -> None:
         """Say which cost centers spend too much, and which do no more; one order stands for both reasons."""
         outcomes, at = self._output.outcomes, self.clock.at
-        for alert, order in self.burn.tick(at, now, self._catalog.alerting, self._catalog.budgets):
+        for alert, order in self.burn.tick(at, now, self._catalog.alerting, self.budgets):
             outcomes.alerts.append(alert)
             if not (isinstance(order, Lifted) and order.target in self.spent.hours):
                 outcomes.directives.append(order)
@@ -775,6 +788,7 @@ class StreamStage:
                 [(topic, partition, offset) for (topic, partition), offset in self._applied.items()],
                 self.streams,
                 self.producers,
+                self.budgets,
                 [(*key, hour.microdollars) for key, hour in self.hours.items()],
                 self._newest_hour,
                 [(*key, *figures) for key, figures in self.settled.items()],
@@ -808,7 +822,7 @@ class StreamStage:
         self.spent, self.burn = state.spent, state.burn
         self._applied = {(topic, partition): offset for topic, partition, offset in state.applied}
         self.hours = {(center, runtime, hour): Hour(amount) for center, runtime, hour, amount in state.hours}
-        self._newest_hour = state.newest_hour
+        self._newest_hour, self.budgets = state.newest_hour, state.budgets
         self.settled = {(center, runtime): (hours, good) for center, runtime, hours, good in state.settled}
         self.counters.clear()
         self.counters.update(state.counters)
@@ -817,7 +831,7 @@ class StreamStage:
         self._compared = {key for key, stream in self.streams.items() if stream.canaries}
 
 
-P = TypeVar("P", Observation, Spending, Unauthorized, Counted)
+P = TypeVar("P", Observation, Spending, Budget, Unauthorized, Counted)
 
 
 def _after(offset: int, items: list[P]) -> list[P]:

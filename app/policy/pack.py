@@ -8,14 +8,17 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from app.catalog import DEFAULT_DIRECTORY, CatalogFile
+from app.catalog import DEFAULT_DIRECTORY, CatalogFile, EvidenceFile
 from app.core.events import Probability, Sensitivity, Tier
 from app.core.exemptions import Exemption
 from app.core.facts import JUDGING, MATERIAL
 from app.core.policy import Mode, Pack, Policy, PolicyError, Rule, Severity
+from app.core.standards import Standards
 from app.documents import line_of, parse, read, unusable
 from app.policy.evaluator import LABELS, Inline
 
+#: What of a workload decides on its runs; the rest is what the streams are watched for.
+_DECIDING: Final = ("tier", "purposes", "synchronous", "explanation_floor")
 #: A rule is read by people: what is larger is data, or generated.
 MOST_MODULE_BYTES: Final = 64 * 1024
 TEST_SUFFIX: Final = "_test.rego"
@@ -228,9 +231,13 @@ def _data(directory: Path, governance: _GovernanceFile) -> Mapping[str, Any]:
     data: dict[str, Any] = msgspec.to_builtins(governance)
     del data["modes"], data["fail_open"], data["never_exempt"]
     data["endpoints"] = msgspec.to_builtins(endpoints.endpoints)
-    data["cost_centers"] = {name: {"run_usd": center.run_usd} for name, center in catalog.cost_centers.items()}
+    data["cost_centers"] = msgspec.to_builtins(catalog.cost_centers)
     data["workloads"] = {
-        name: {"tier": workload.tier, "purposes": list(workload.purposes), "synchronous": workload.synchronous}
-        for name, workload in catalog.workloads.items()
+        name: {each: told[each] for each in _DECIDING} for name, told in msgspec.to_builtins(catalog.workloads).items()
     }
+    data["evidence"] = msgspec.to_builtins(read(directory / "evidence.yaml", EvidenceFile).tiers)
+    try:
+        Standards(data)
+    except ValueError as error:
+        raise unusable(directory / "evidence.yaml", "tiers", str(error)) from error
     return data

@@ -42,7 +42,7 @@ _EXPORTED: Final = range(0, len(BOUNDS), 12)
 _EXEMPLAR_CHARACTERS: Final = 128
 
 
-def known_keys(catalog: Catalog, rules: Iterable[Rule]) -> dict[str, set[Key]]:
+def known_keys(catalog: Catalog, rules: Iterable[Rule], centers: Iterable[str]) -> dict[str, set[Key]]:
     """The counters that exist from the start, at 0: every known label value of what producers choose from."""
     tiers: set[Key] = {(tier,) for tier in (*TIERS, UNKNOWN)}
     return {
@@ -74,7 +74,7 @@ def known_keys(catalog: Catalog, rules: Iterable[Rule]) -> dict[str, set[Key]]:
         "recovered": {()},
         "unwatched": {()},
         "late_spend": {()},
-        "spend": {(center, runtime) for center in catalog.budgets for runtime in RUNTIMES},
+        "spend": {(center, runtime) for center in centers for runtime in RUNTIMES},
         "observed": {(signal,) for signal in SIGNALS},
         "drift": {(signal,) for signal in catalog.watches},
         "canary": {("better",), ("worse",), ("equal",), ("differ",)},
@@ -128,8 +128,10 @@ class StageCollector(Collector):
         # for one that began anew. So what was in the log is taken in before the partition is shown.
         shown = [unit for unit in units if isinstance(unit.stage, stages) and unit.stage.now >= unit.restored_at]
         counted = [(unit.partition, unit.stage) for unit in shown if isinstance(unit.stage, stages)]
-        rules = [rule for _, stage in counted if isinstance(stage, RunStage) for rule in stage.policy.rules.values()]
-        known = known_keys(self._catalog, rules)
+        policies = [stage.policy for _, stage in counted if isinstance(stage, RunStage)]
+        rules = [rule for policy in policies for rule in policy.rules.values()]
+        budgets = {center: usd for policy in policies for center, usd in policy.standards.budgets.items()}
+        known = known_keys(self._catalog, rules, budgets)
         for sli in SLIS:
             if sli.no_source is None and sli.id != "M9":
                 for side, text in (("valid", "counted"), ("bad", "not " + sli.text)):
@@ -142,7 +144,7 @@ class StageCollector(Collector):
         yield from self._accepted(counted)
         yield self._heartbeats()
         yield from self._states(counted)
-        yield from self._spending([stage for _, stage in counted if isinstance(stage, StreamStage)])
+        yield from self._spending([stage for _, stage in counted if isinstance(stage, StreamStage)], budgets)
         yield from self._histograms([(number, stage) for number, stage in counted if isinstance(stage, StreamStage)])
         yield from self._own()
         behind = GaugeMetricFamily(
@@ -249,8 +251,8 @@ class StageCollector(Collector):
                 family.add_metric([str(unit.partition)], max(0.0, now - heard_at))
         return family
 
-    def _spending(self, stages: list[StreamStage]) -> Iterator[Metric]:
-        catalog, of_center, of_hours = self._catalog, ["cost_center"], ["cost_center", "runtime"]
+    def _spending(self, stages: list[StreamStage], budgets: Mapping[str, float]) -> Iterator[Metric]:
+        alerting, of_center, of_hours = self._catalog.alerting, ["cost_center"], ["cost_center", "runtime"]
 
         def gauge(name: str, text: str, labels: list[str] = of_center) -> GaugeMetricFamily:
             return GaugeMetricFamily(METRIC_PREFIX + name, text, labels=labels)
@@ -268,9 +270,9 @@ class StageCollector(Collector):
                 hours.add_metric(key, total)
                 over.add_metric(key, total - good)
             for center, burn in stage.burn.centers.items():
-                limit = catalog.budgets.get(center, 0.0)
-                found = stage.burn.rate(center, catalog.alerting.spend, limit)
-                is_silent = stage.burn.is_silent(center, stage.now, catalog.alerting.spend)
+                limit = stage.budgets.get(center, 0.0)
+                found = stage.burn.rate(center, alerting.spend, limit)
+                is_silent = stage.burn.is_silent(center, stage.now, alerting.spend)
                 rate.add_metric([center], 0.0 if is_silent else found.usd_per_hour)
                 if found.baseline_usd_per_hour is not None:
                     usual.add_metric([center], found.baseline_usd_per_hour)
@@ -279,7 +281,7 @@ class StageCollector(Collector):
                 if at is not None:
                     ends.add_metric([center], at)
                 lag.add_metric([center], burn.lag_seconds)
-        for center, limit in catalog.budgets.items():
+        for center, limit in budgets.items():
             budget.add_metric([center], limit)
         yield from (hours, over, rate, usual, budget, spent, ends, lag)
 
