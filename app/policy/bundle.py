@@ -30,6 +30,7 @@ from app.core.policy import Mode, Pack, PolicyError
 from app.core.standards import Standards
 from app.documents import unusable
 from app.errors import SettingError
+from app.policy import forms
 from app.policy.pack import declared_rule, in_force, is_test
 
 ALGORITHM: Final = "ES256"
@@ -217,6 +218,10 @@ def read(data: bytes, keys: Keys) -> Bundle:
             Standards(opened.pack.data)
         except ValueError as error:
             raise BundleError(f"{error}; build and sign it again, with this version") from error
+        try:
+            forms.check({**opened.pack.modules, **opened.tests})
+        except PolicyError as error:
+            raise BundleError(str(error)) from error
         return opened
 
 

@@ -15,6 +15,7 @@ from app.core.facts import JUDGING, MATERIAL
 from app.core.policy import Mode, Pack, Policy, PolicyError, Rule, Severity
 from app.core.standards import Standards
 from app.documents import line_of, parse, read, unusable
+from app.policy import forms
 from app.policy.evaluator import LABELS, Inline
 
 #: What of a workload decides on its runs; the rest is what the streams are watched for.
@@ -96,12 +97,38 @@ class _ExemptionsFile(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def load_pack(directory: Path = DEFAULT_DIRECTORY, version: int = 0) -> Pack:
-    """Read rules, data and exemptions; nothing is compiled yet. `version` is that of the bundle to be made of it.
+    """Read rules, data and exemptions, and check that the rules can be relied on; nothing is compiled yet.
+
+    Parameters
+    ----------
+    directory
+        Where `rules/` and the data are.
+    version
+        That of the bundle to be made of it.
 
     Raises
     ------
     SettingError
-        If a rule lacks its METADATA, or the data cannot be used; it names file, line and key.
+        If a rule lacks its METADATA, has a `deny` that is no set of texts, or calls what does not answer by its
+        arguments alone; or if the data cannot be used. It names file, line and key.
+    """
+    _check_forms(directory, sources(directory))
+    return read_pack(directory, version)
+
+
+def _check_forms(directory: Path, modules: Mapping[str, str]) -> None:
+    fault = forms.first_fault(modules)
+    if fault is not None:
+        raise unusable(directory / "rules" / fault.module, "", fault.text, line=fault.line)
+
+
+def read_pack(directory: Path = DEFAULT_DIRECTORY, version: int = 0) -> Pack:
+    """Read rules, data and exemptions, whatever the rules do: for who says all that is wrong with them.
+
+    Raises
+    ------
+    SettingError
+        If a rule lacks its METADATA, or the data cannot be used.
     """
     modules = sources(directory)
     governance = read(directory / "governance.yaml", _GovernanceFile)
@@ -122,8 +149,16 @@ def load_pack(directory: Path = DEFAULT_DIRECTORY, version: int = 0) -> Pack:
 
 
 def load_tests(directory: Path = DEFAULT_DIRECTORY) -> dict[str, str]:
-    """The modules that test the rules, by file name."""
-    return {name: source for name, source in sources(directory, tests=True).items() if is_test(name)}
+    """The modules that test the rules, by file name.
+
+    Raises
+    ------
+    SettingError
+        If one calls what does not answer by its arguments alone, or the rules they are about are refused.
+    """
+    modules = sources(directory, tests=True)
+    _check_forms(directory, modules)
+    return {name: source for name, source in modules.items() if is_test(name)}
 
 
 def is_test(name: str) -> bool:

@@ -1,7 +1,7 @@
 # METADATA
 # scope: package
 # title: The decision
-# description: Gathers what the rules about what is judged deny. `decision` is total; what a rule denies is not allowed.
+# description: Gathers what the rules about what is judged deny. `decision` is total; what a rule denies is not allowed, and a rule whose `deny` is no set denies.
 package qethics
 
 import rego.v1
@@ -35,6 +35,38 @@ violations contains {"rule": rule, "reason": reason} if {
 	some rule, reason
 	data.qethics.rules.text[rule].deny[reason]
 }
+
+violations contains {"rule": rule, "reason": no_set} if {
+	"run" in input.judging
+	some rule, _ in data.qethics.rules.run
+	not is_set(data.qethics.rules.run[rule].deny)
+}
+
+violations contains {"rule": rule, "reason": no_set} if {
+	"routing" in input.judging
+	some rule, _ in data.qethics.rules.routing
+	not is_set(data.qethics.rules.routing[rule].deny)
+}
+
+violations contains {"rule": rule, "reason": no_set} if {
+	"decision" in input.judging
+	some rule, _ in data.qethics.rules.decision
+	not is_set(data.qethics.rules.decision[rule].deny)
+}
+
+violations contains {"rule": rule, "reason": no_set} if {
+	"outcome" in input.judging
+	some rule, _ in data.qethics.rules.outcome
+	not is_set(data.qethics.rules.outcome[rule].deny)
+}
+
+violations contains {"rule": rule, "reason": no_set} if {
+	"text" in input.judging
+	some rule, _ in data.qethics.rules.text
+	not is_set(data.qethics.rules.text[rule].deny)
+}
+
+no_set := "what the rule denies is undefined, or no set: it gives no answer, and that means deny"
 
 default decision := {"allow": false, "violations": []}
 
