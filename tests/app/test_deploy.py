@@ -130,3 +130,5 @@ def test_what_the_image_installs_is_what_the_project_needs_by_hash():
         name = re.split(r"[^\w.-]", needed)[0]
         assert re.search(rf"(?m)^{re.escape(name)}==", lock), name
     assert "pytest" not in lock
+    for extra in project["optional-dependencies"]["demo"]:
+        assert re.split(r"[^\w.-]", extra)[0] not in lock, "the embedded broker is for demo, dev and tests"
