@@ -55,9 +55,9 @@ bench: install-bench
 
 # Needs `uv`. Hashes of every platform's files; no registry is named in the lock files.
 lock:
-	uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock
+	uv pip compile pyproject.toml --extra demo --extra dev --universal --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock
 	uv pip compile pyproject.toml --extra image --universal --generate-hashes --no-emit-index-url --no-header --quiet -c requirements.lock -o requirements-runtime.lock
-	uv pip compile pyproject.toml --extra dev --extra bench --universal --generate-hashes --no-emit-index-url --no-header --quiet -c requirements.lock -o requirements-bench.lock
+	uv pip compile pyproject.toml --extra demo --extra dev --extra bench --universal --generate-hashes --no-emit-index-url --no-header --quiet -c requirements.lock -o requirements-bench.lock
 
 # The whole on one machine: Kafka, two workers, pager, load, Prometheus, Alertmanager, Grafana, Tempo, S3. Needs Docker.
 up:

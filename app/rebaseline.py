@@ -5,12 +5,13 @@ import time
 import msgspec
 
 from app import kafka
-from app.catalog import load_catalog
+from app.catalog import CatalogFile
 from app.conventions import REBASELINE_HEADER, SAMPLES
 from app.core.catalog import OTHER, UNKNOWN
 from app.core.identity import bucket
 from app.core.results import stream_key
 from app.core.streams import SIGNALS, Rebaseline
+from app.documents import read
 from app.errors import SettingError
 from app.serving import seal_of
 from app.settings import Settings
@@ -48,8 +49,7 @@ def _key(settings: Settings, asked: Rebaseline) -> str:
         remedy = "name --workload, --backend and --signal, or --cost-center"
         raise SettingError("it is not said which baseline is meant", remedy)
     if asked.cost_center:
-        catalog = load_catalog(settings.policies)
-        known = [*catalog.budgets, OTHER, UNKNOWN]
+        known = [*read(settings.policies / "catalog.yaml", CatalogFile).cost_centers, OTHER, UNKNOWN]
         if asked.cost_center not in known:
             raise SettingError(f"there is no cost center {asked.cost_center!r}", f"choose one of {', '.join(known)}")
         return asked.cost_center

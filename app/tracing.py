@@ -71,9 +71,9 @@ class Tracer:
     def __init__(self, exporter: SpanExporter, sampler: Sampler, instance: str, version: str) -> None:
         #: Spans offered, exported and failed.
         self.counts: Counter[str] = Counter()
-        #: Fidelity of traced runs, the last first; the last traced run of each (rule, severity, partition).
+        #: Fidelity of traced runs, the last first; the last traced run of each (rule, severity).
         self.fidelities: list[Shown] = []
-        self.violations: dict[tuple[str, str, int], Shown] = {}
+        self.violations: dict[tuple[str, str], Shown] = {}
         self._sampler = sampler
         self._batches, self._steps = Limit(_OWN_PER_SECOND), Limit(_OWN_PER_SECOND)
         self._ids = RandomIdGenerator()
@@ -154,7 +154,7 @@ class Tracer:
             self._send(each)
         for violation in broken:
             self._send(spans.of_violation(violation))
-            self._show(violation, trace, batch.partition)
+            self._show(violation, trace)
         fidelity = evidence.fields["fidelity"]
         if fidelity is not None:
             shown = Shown(trace, evidence.run_id, fidelity["value"], time.time())
@@ -168,10 +168,9 @@ class Tracer:
         if len(self._violating) > _MOST_VIOLATING:
             self._violating.popitem(last=False)
 
-    def _show(self, violation: Violation, trace: str, partition: int) -> None:
+    def _show(self, violation: Violation, trace: str) -> None:
         if violation.mode == "enforce":
-            key = violation.rule, violation.severity, partition
-            self.violations[key] = Shown(trace, violation.run_id, 1.0, time.time())
+            self.violations[violation.rule, violation.severity] = Shown(trace, violation.run_id, 1.0, time.time())
 
     # -- spans -----------------------------------------------------------------------------------------------------
 

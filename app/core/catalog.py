@@ -1,4 +1,7 @@
-"""What people decide without a developer, as frozen values: workloads, ideals, requirements, budgets, watches."""
+"""What a worker knows of its deployment, as frozen values: labels, ideals, watches, times.
+
+None of it decides on a run: what does is the policy's, and signed with it (`app.core.standards`).
+"""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -7,7 +10,6 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import Meta, Struct
 
 from app.core.events import Tier
-from app.core.evidence import Requirements
 from app.core.fidelity import Ideal
 from app.core.reproducibility import Replays
 from detectors import Baseline
@@ -119,9 +121,6 @@ class Catalog(Struct, frozen=True):
     ideals: Mapping[str, Ideal]
     backends: frozenset[str]
     providers: frozenset[str]
-    #: Cost center -> dollars an hour.
-    budgets: Mapping[str, float]
-    requirements: Mapping[str, Requirements]
     watches: Mapping[str, tuple[Watch, ...]]
     promise: Promise
     #: (stream key, signal, detector) -> what the stream is held against from the start.
@@ -150,19 +149,6 @@ class Catalog(Struct, frozen=True):
     def provider(self, name: str | None) -> str:
         """The label of a provider."""
         return _label(name, self.providers)
-
-    def cost_center(self, name: str | None) -> str:
-        """The label of a cost center."""
-        return _label(name, self.budgets)
-
-    def floor(self, workload: str | None) -> float:
-        """The explanation floor of a workload; one that the catalog does not name must be explained perfectly."""
-        known = self.workloads.get(workload or "")
-        return known.explanation_floor if known else 1.0
-
-    def requires(self, tier: str | None) -> Requirements:
-        """What a tier requires; a run without a tier is held to the highest."""
-        return self.requirements.get(tier or "high", self.requirements["high"])
 
 
 def _label(name: str | None, known: Mapping[str, Any] | frozenset[str]) -> str:

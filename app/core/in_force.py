@@ -17,7 +17,7 @@ from app.core.evidence import instant
 from app.core.exemptions import Exemption
 from app.core.facts import Facts
 from app.core.identity import bucket, outcome_id
-from app.core.outcomes import Alert
+from app.core.outcomes import Alert, Budget
 from app.core.output import Output
 from app.core.policy import NONE, Policies, Policy, PolicyError, Verdict
 from app.core.records import Record
@@ -95,9 +95,17 @@ class InForce:
                 self._say_refused("firing", at, f"a policy bundle in the log was refused: {error}")
             return
         if policy.digest != self.policy.digest:
+            self._hand_on_budgets(policy, record)
             self._policy = policy
             self._output.counters["policy", "activated"] += 1
         self._settle(at, f"bundle {policy.pack.version} is in force")
+
+    def _hand_on_budgets(self, policy: Policy, record: Record) -> None:
+        """Tell the streams what each cost center may spend from here on: a freeze ends when a budget is raised."""
+        before, budgets = self.policy.standards.budgets, policy.standards.budgets
+        for center in sorted(before | budgets):
+            told = Budget(record.offset, center, budgets.get(center))
+            self._output.pack(center).budgets.append(told)
 
     def _settle(self, at: float, text: str) -> None:
         if self._refused_at is not None:

@@ -132,9 +132,7 @@ class Judge:
             self._record(asked, verdict, subject, run_id, (*cause, *again), producer)
         for breach in verdict.breaches:
             rule = breach.rule
-            if breach.denies:
-                self._counters["violation", rule.name, rule.severity] += 1
-            else:
+            if not breach.denies:
                 self._counters["tolerated", rule.name, breach.mode] += 1
             violation_id = outcome_id("violation", *cause, rule.name, breach.reason)
             if breach.denies:
@@ -171,7 +169,7 @@ class Judge:
 
     def _decision(self, event: events.DecisionMade, subject: Run, offset: int, place: int) -> None:
         declared = subject.declared
-        floor = self._catalog.floor(declared.workload if declared else None)
+        floor = self._in_force.policy.standards.floor(declared.workload if declared else None)
         explained = event.explanation is not None and event.explanation.score >= floor
         self._counters.judge("M3", explained, (declared.tier if declared else None) or UNKNOWN)
         made = DecisionFacts(explained, event.acted_on)
@@ -202,7 +200,8 @@ class Judge:
         """Who pays for a run, and for what; None if that is not known."""
         if declared is None:
             return None
-        center, workload = self._catalog.cost_center(declared.cost_center), self._catalog.workload(declared.workload)
+        center = self._in_force.policy.standards.cost_center(declared.cost_center)
+        workload = self._catalog.workload(declared.workload)
         return Payer(center, declared.runtime or UNKNOWN, workload, bool(declared.canary))
 
     def charge(self, event: events.Cost, payer: Payer | None, place: int) -> None:
@@ -210,14 +209,15 @@ class Judge:
 
         Where that is not known a tick has judged it, whose place against the other topic is not fixed.
         """
-        center, runtime = (payer.cost_center, payer.runtime) if payer else (self._catalog.cost_center(None), UNKNOWN)
+        center, runtime = (payer.cost_center, payer.runtime) if payer else (UNKNOWN, UNKNOWN)
         microdollars = round(event.amount_usd * 1e6)
         # Charges and refunds apart: a counter must never fall.
         self._counters["spend" if microdollars >= 0 else "refund", center, runtime] += abs(microdollars)
         if payer is None:
             return
         at = (event.billed_at or event.at).timestamp()
-        self._output.pack(center).spending.append(Spending(place, at, center, runtime, microdollars))
+        budget_usd = self._in_force.policy.standards.budgets.get(center)
+        self._output.pack(center).spending.append(Spending(place, at, center, runtime, microdollars, budget_usd))
         if event.amount_usd > 0 and "cost_usd" in self._catalog.watches:
             self._observe(event, payer.workload, payer.canary, place, cost_usd=event.amount_usd)
 

@@ -171,13 +171,26 @@ class Observation(Struct, frozen=True, gc=False, array_like=True):
 
 
 class Spending(Struct, frozen=True, gc=False, array_like=True):
-    """Money spent: when, by whom, on what; in millionths of a dollar, so that sums do not depend on order."""
+    """Money spent: when, by whom, on what; in millionths of a dollar, so that sums do not depend on order.
+
+    It brings the budget along that the policy in force gives the cost center, so that the streams go by what is signed.
+    """
 
     offset: int
     at: At
     cost_center: str
     runtime: str
     microdollars: Annotated[int, Meta(ge=-(10**13), le=10**13)]
+    #: Dollars an hour; None where there is no budget.
+    budget_usd: float | None = None
+
+
+class Budget(Struct, frozen=True, gc=False, array_like=True):
+    """What a cost center may spend in an hour from here on, in dollars; None where it has no budget any more."""
+
+    offset: int
+    cost_center: str
+    usd: float | None
 
 
 class Unauthorized(Struct, frozen=True, gc=False, array_like=True):
@@ -277,6 +290,8 @@ class Pack(Struct, array_like=True):
     #: Counts of runs that may be replayed, and of replays.
     counted: list[Counted] = field(default_factory=list)
     conflicts: list[Conflict] = field(default_factory=list)
+    #: Where another policy came into force. What was spent after it in this batch says so itself.
+    budgets: list[Budget] = field(default_factory=list)
 
 
 class Outcomes(Struct):

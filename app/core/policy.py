@@ -17,6 +17,7 @@ from app.core.decode import UNREADABLE
 from app.core.exemptions import Exemption
 from app.core.facts import Facts
 from app.core.remembered import Remembered
+from app.core.standards import STRICTEST, Standards
 
 DECISION: Final = "data.qethics.decision"
 ROUTING_RULE: Final = "approved_endpoint"
@@ -186,6 +187,18 @@ class Policy:
     def digest(self) -> str:
         """Of the pack."""
         return self.pack.digest
+
+    @cached_property
+    def standards(self) -> Standards:
+        """The floors, requirements and budgets that hold under it.
+
+        The strictest where its data does not say: no bundle without them is taken, but one that an older version put in
+        force may be in a checkpoint.
+        """
+        try:
+            return Standards(self.pack.data)
+        except ValueError:
+            return STRICTEST
 
     @property
     def revision(self) -> str:

@@ -134,7 +134,6 @@ class RunStage:
         #: Second -> runs that may be due then; a run that moved on is found again at its new second.
         self._due: dict[int, list[str]] = {}
         self._seconds: dict[int, int] = {}
-        self._required: dict[tuple[str | None, str | None, bool], int] = {}
         self._sequences: dict[str, list[int]] = {}
         #: Events of the batch at hand that were applied; counted once for all of them.
         self._admitted = 0
@@ -513,21 +512,16 @@ class RunStage:
     def _settle_if_complete(self, run_id: str, run: Run, topic: str) -> None:
         """A run that lacks nothing closes after a short while, in which what else is on its way may come in."""
         tier = run.declared.tier if run.declared is not None else None
-        key = tier, evidence.effective_runtime(run), bool(run.steps & _NO_RESULT_BITS)
-        bits = self._required.get(key)
-        if bits is None:
-            bits = self._required[key] = sum(BITS[name] for name in self._required_fields(run))
+        runtime, has_result = evidence.effective_runtime(run), not run.steps & _NO_RESULT_BITS
+        bits = self._in_force.policy.standards.bits(tier, runtime, has_result=has_result)
         if run.present & bits == bits:
             run.complete = True
             self._schedule(run_id, run, self.clocks[topic].watched + self._catalog.settle_seconds)
 
     def _required_fields(self, run: Run) -> tuple[str, ...]:
         tier = run.declared.tier if run.declared is not None else None
-        fields = self._catalog.requires(tier).fields(evidence.effective_runtime(run))
-        if run.steps & _NO_RESULT_BITS:
-            # A run that was refused or failed owes nothing that only comes after it ran.
-            return tuple(name for name in fields if evidence.SOURCES[name] in {"submitted", "admitted"})
-        return fields
+        runtime, has_result = evidence.effective_runtime(run), not run.steps & _NO_RESULT_BITS
+        return self._in_force.policy.standards.fields(tier, runtime, has_result=has_result)
 
     def _close(self, run_id: str, run: Run) -> None:
         self._judge_pending(run)

@@ -42,7 +42,19 @@ from app.core.drift_alert import drift_alert, ended, grave
 from app.core.evidence import instant
 from app.core.identity import outcome_id
 from app.core.orders import fallback, stream_target
-from app.core.outcomes import Alert, Broken, Conflict, Gap, Lifted, Observation, Outcomes, Pack, Spending, Unauthorized
+from app.core.outcomes import (
+    Alert,
+    Broken,
+    Budget,
+    Conflict,
+    Gap,
+    Lifted,
+    Observation,
+    Outcomes,
+    Pack,
+    Spending,
+    Unauthorized,
+)
 from app.core.output import Output
 from app.core.records import Batch, Control, Record, control
 from app.core.reproducibility import Counted, Waiting, compare
@@ -53,7 +65,9 @@ from app.core.sequences import MOST_JUMP, Producer
 from app.core.spend import Burn, budget_ends_at
 from app.core.unauthorized import disabling, lifted, say
 
-VERSION: Final = 10
+VERSION: Final = 11
+#: Why a record of `samples` may be refused: it is of our own making, so there is little that can be wrong with it.
+REFUSED: Final = (Reason.MALFORMED_JSON, Reason.UNKNOWN_TYPE, Reason.INVALID_FIELD, Reason.UNSEALED_CONTROL)
 #: The signals an observation carries, by the name of its field.
 SIGNALS: Final = tuple(DRIFT_ALERTS)
 _HOURS_KEPT: Final = 72
@@ -63,8 +77,8 @@ _PRODUCERS: Final = 10_000
 #: A producer not heard of for a day is forgotten.
 _SILENT_SECONDS: Final = 86_400.0
 _CONFIDENCE: Final = 0.95
-#: Violations known again, at most: those of some seconds.
-_MARKS_KEPT: Final = 8_192
+#: Violations known again, at most: those that a run stage can say again after a crash, so that each counts once.
+_MARKS_KEPT: Final = 65_536
 #: Runs that an alert names.
 _RUNS: Final = 8
 #: How far ahead of the log's clock an observation may be dated.
@@ -132,6 +146,7 @@ class _State(Struct):
     applied: list[tuple[str, int, int]]
     streams: dict[str, Stream]
     producers: dict[str, Producer]
+    budgets: dict[str, float]
     hours: list[tuple[str, str, int, int]]
     newest_hour: int
     settled: list[tuple[str, str, int, int]]
@@ -213,7 +228,7 @@ class StreamStage:
     Parameters
     ----------
     catalog
-        What the deployment knows: watches, variance windows, budgets.
+        What the deployment knows: watches, variance windows.
     partitions
         How many partitions `jobs` has.
     seal
@@ -225,11 +240,13 @@ class StreamStage:
     def __init__(self, catalog: Catalog, partitions: int, *, seal: Seal = UNSEALED) -> None:
         self._catalog = catalog
         self._seal = seal
-        self._partitions = partitions
+        self.partitions = partitions
         self._output = Output(partitions)
         self.clock = Clock()
         self.streams: dict[str, Stream] = {}
         self.producers: dict[str, Producer] = {}
+        #: Cost center -> dollars an hour, as the policy in force where its runs are judged has it.
+        self.budgets: dict[str, float] = {}
         #: (cost center, runtime, hour since the epoch) -> spending, while the hour may still change.
         self.hours: dict[tuple[str, str, int], Hour] = {}
         #: (cost center, runtime) -> (hours, hours within budget) of what can change no more.
@@ -314,6 +331,9 @@ class StreamStage:
                 self._observe(key, source, fresh)
         for spending in _after(applied, pack.spending):
             self._spend(spending)
+        for budget in _after(applied, pack.budgets):
+            self._budget(budget.cost_center, budget.usd)
+            self._freeze(budget.cost_center, int(self.clock.at // HOUR_SECONDS))
         for routing in _after(applied, pack.unauthorized):
             self._unauthorized(routing, source)
         for counted in _after(applied, pack.counted):
@@ -393,12 +413,13 @@ class StreamStage:
         self._output.outcomes.alerts += [alert] if alert is not None else []
 
     def _broken(self, broken: Broken) -> None:
-        """A rule that was broken: one alert a rule, however many runs broke it."""
+        """Count a broken rule, and raise one alert a rule, however many runs broke it."""
         if broken.id in self._marks:
             return
         self._marks[broken.id] = None
         while len(self._marks) > _MARKS_KEPT:
             del self._marks[next(iter(self._marks))]
+        self.counters["violation", broken.rule, broken.severity] += 1
         rule = self.violations.place(broken.rule)
         alert = self.violations.take(
             rule,
@@ -650,6 +671,7 @@ class StreamStage:
     # -- spending (M9) -----------------------------------------------------------------------------------------------
 
     def _spend(self, spending: Spending) -> None:
+        self._budget(spending.cost_center, spending.budget_usd)
         key = spending.cost_center, spending.runtime, int(spending.at // HOUR_SECONDS)
         if key[2] <= self._newest_hour - _HOURS_KEPT:
             self.counters["late_spend",] += 1
@@ -663,9 +685,15 @@ class StreamStage:
             self._newest_hour = newest
             self._settle_hours()
 
+    def _budget(self, center: str, usd: float | None) -> None:
+        if usd is None:
+            self.budgets.pop(center, None)
+        else:
+            self.budgets[center] = usd
+
     def _freeze(self, center: str, hour: int) -> None:
         """Order that a cost center whose hour is spent sends nothing more to quantum computers in it."""
-        budget = self._catalog.budgets.get(center)
+        budget = self.budgets.get(center)
         if budget is None:
             return
         quiet_seconds = self._catalog.alerting.quiet_seconds
@@ -676,7 +704,7 @@ class StreamStage:
             self._output.outcomes.directives += [order] if order is not None else []
 
     def _is_within(self, center: str, hour: int) -> bool:
-        budget = self._catalog.budgets.get(center)
+        budget = self.budgets.get(center)
         return budget is None or self.spent_usd(center, hour) <= budget
 
     def spent_usd(self, center: str, hour: int) -> float:
@@ -686,7 +714,7 @@ class StreamStage:
 
     def budget_ends_at(self, center: str) -> float | None:
         """When the budget of this hour will be spent, seconds since the epoch; None if it lasts or there is none."""
-        hour, limit = int(self.now // HOUR_SECONDS), self._catalog.budgets.get(center, 0.0)
+        hour, limit = int(self.now // HOUR_SECONDS), self.budgets.get(center, 0.0)
         if self.burn.is_silent(center, self.now, self._catalog.alerting.spend):
             return None
         rate = self.burn.rate(center, self._catalog.alerting.spend, limit).usd_per_hour
@@ -703,7 +731,7 @@ class StreamStage:
     def _add_hours(self, totals: dict[tuple[str, str], tuple[int, int]], keys: Iterable[tuple[str, str, int]]) -> None:
         """Add hours of cost centers that have a budget to (hours, hours within it)."""
         for center, runtime, hour in keys:
-            if center in self._catalog.budgets:
+            if center in self.budgets:
                 hours, good = totals.get((center, runtime), (0, 0))
                 totals[center, runtime] = hours + 1, good + self._is_within(center, hour)
 
@@ -772,7 +800,7 @@ class StreamStage:
     def _watch_spending(self, now: float) -> None:
         """Say which cost centers spend too much, and which do no more; one order stands for both reasons."""
         outcomes, at = self._output.outcomes, self.clock.at
-        for alert, order in self.burn.tick(at, now, self._catalog.alerting, self._catalog.budgets):
+        for alert, order in self.burn.tick(at, now, self._catalog.alerting, self.budgets):
             outcomes.alerts.append(alert)
             if not (isinstance(order, Lifted) and order.target in self.spent.hours):
                 outcomes.directives.append(order)
@@ -813,7 +841,7 @@ class StreamStage:
         )
         self._output.outcomes.alerts += [alert] if alert is not None else []
         # Which runs they were of nobody knows; every partition is told, so that a run that lacks something says why.
-        self._output.outcomes.gaps.extend(Gap(partition, producer) for partition in range(self._partitions))
+        self._output.outcomes.gaps.extend(Gap(partition, producer) for partition in range(self.partitions))
 
     # -- durability --------------------------------------------------------------------------------------------------
 
@@ -826,6 +854,7 @@ class StreamStage:
                 [(topic, partition, offset) for (topic, partition), offset in self._applied.items()],
                 self.streams,
                 self.producers,
+                self.budgets,
                 [(*key, hour.microdollars) for key, hour in self.hours.items()],
                 self._newest_hour,
                 [(*key, *figures) for key, figures in self.settled.items()],
@@ -861,7 +890,7 @@ class StreamStage:
         self.spent, self.burn = state.spent, state.burn
         self._applied = {(topic, partition): offset for topic, partition, offset in state.applied}
         self.hours = {(center, runtime, hour): Hour(amount) for center, runtime, hour, amount in state.hours}
-        self._newest_hour = state.newest_hour
+        self._newest_hour, self.budgets = state.newest_hour, state.budgets
         self.settled = {(center, runtime): (hours, good) for center, runtime, hours, good in state.settled}
         self.counters.clear()
         self.counters.update(state.counters)
@@ -870,7 +899,7 @@ class StreamStage:
         self._compared = {key for key, stream in self.streams.items() if stream.canaries}
 
 
-P = TypeVar("P", Observation, Spending, Unauthorized, Counted, Conflict)
+P = TypeVar("P", Observation, Spending, Budget, Unauthorized, Counted, Conflict)
 
 
 def _check(pack: Pack) -> None:

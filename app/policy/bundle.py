@@ -27,8 +27,10 @@ from msgspec import Meta, Struct
 
 from app.core.exemptions import Exemption
 from app.core.policy import Mode, Pack, PolicyError
+from app.core.standards import Standards
 from app.documents import unusable
 from app.errors import SettingError
+from app.policy import forms
 from app.policy.pack import declared_rule, in_force, is_test
 
 ALGORITHM: Final = "ES256"
@@ -211,7 +213,16 @@ def read(data: bytes, keys: Keys) -> Bundle:
     with _no_surprises():
         files = _files(data)
         key_id = _verified(files, keys)
-        return _opened(files, key_id)
+        opened = _opened(files, key_id)
+        try:
+            Standards(opened.pack.data)
+        except ValueError as error:
+            raise BundleError(f"{error}; build and sign it again, with this version") from error
+        try:
+            forms.check({**opened.pack.modules, **opened.tests})
+        except PolicyError as error:
+            raise BundleError(str(error)) from error
+        return opened
 
 
 @contextmanager

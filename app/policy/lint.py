@@ -6,7 +6,7 @@ it in `_CHECKS`.
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -16,12 +16,10 @@ from msgspec import Struct
 from app.core.facts import JUDGING, Document
 from app.core.policy import Pack, PolicyError
 from app.errors import SettingError
-from app.policy import syntax
+from app.policy import forms, syntax
 from app.policy.evaluator import Evaluator
 from app.policy.pack import TEST_SUFFIX, declared_rule, is_test
 
-#: Builtins that answer by something else than their arguments: time, chance, the world, the engine's surroundings.
-NONDETERMINISTIC: Final = ("time.now_ns", "rand.", "uuid.", "http.", "opa.", "net.lookup")
 #: Builtins whose cost no limit on the input bounds in sight of a reader, or that write somewhere.
 _UNBOUNDED: Final = frozenset({"walk", "graph.reachable", "graph.reachable_paths", "numbers.range", "print", "trace"})
 _MOST_LOOPS: Final = 3
@@ -50,6 +48,9 @@ class _Module(NamedTuple):
     data: Mapping[str, Any]
     #: Full paths that any module of the pack reads.
     read: frozenset[str]
+    #: Its syntax tree, and those of all modules.
+    tree: Any
+    trees: Sequence[Any]
 
 
 def lint(directory: Path, modules: Mapping[str, str], data: Mapping[str, Any]) -> list[Finding]:
@@ -77,10 +78,11 @@ def lint(directory: Path, modules: Mapping[str, str], data: Mapping[str, Any]) -
             line = re.search(rf"{re.escape(name)}:(\d+)", str(error))
             text = str(error).strip().rpartition("error:")[2].strip()
             findings.append(Finding("parse", str(path), int(line[1]) if line else 1, text))
-    read = frozenset(each for *_, tree in parsed for each in syntax.reads(tree))
+    trees = [tree for *_, tree in parsed]
+    read = frozenset(each for tree in trees for each in syntax.reads(tree))
     for name, path, source, tree in parsed:
         package = syntax.path(tree["package"]["refr"]) or ""
-        module = _Module(name, path, source, package, syntax.imports(tree), tree["rules"], data, read)
+        module = _Module(name, path, source, package, syntax.imports(tree), tree["rules"], data, read, tree, trees)
         checks = _CHECKS if not is_test(name) else (_deterministic,)
         for check in checks:
             findings += check(module)
@@ -97,10 +99,13 @@ def _calls(module: _Module) -> Iterator[tuple[str, Any]]:
 
 
 def _deterministic(module: _Module) -> Iterator[Finding]:
-    for name, node in _calls(module):
-        if name.startswith(NONDETERMINISTIC) or "RefBrack" in node["fcn"]:
-            text = f"{name} answers differently each time, so no verdict could be replayed; pass what it says as input"
-            yield Finding("nondeterministic", str(module.path), syntax.line(node), text)
+    for line, text in forms.impure(module.tree, module.trees):
+        yield Finding("nondeterministic", str(module.path), line, text)
+
+
+def _denying(module: _Module) -> Iterator[Finding]:
+    for line, text in forms.no_set(module.tree):
+        yield Finding("deny-form", str(module.path), line, text)
 
 
 def _bounded(module: _Module) -> Iterator[Finding]:
@@ -217,6 +222,7 @@ def _legible(module: _Module) -> Iterator[Finding]:
 
 _CHECKS: Final[tuple[Callable[[_Module], Iterator[Finding]], ...]] = (
     _deterministic,
+    _denying,
     _bounded,
     _metadata,
     _reachable,

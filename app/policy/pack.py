@@ -8,14 +8,18 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from app.catalog import DEFAULT_DIRECTORY, CatalogFile
+from app.catalog import DEFAULT_DIRECTORY, CatalogFile, EvidenceFile
 from app.core.events import Probability, Sensitivity, Tier
 from app.core.exemptions import Exemption
 from app.core.facts import JUDGING, MATERIAL
 from app.core.policy import Mode, Pack, Policy, PolicyError, Rule, Severity
+from app.core.standards import Standards
 from app.documents import line_of, parse, read, unusable
+from app.policy import forms
 from app.policy.evaluator import LABELS, Inline
 
+#: What of a workload decides on its runs; the rest is what the streams are watched for.
+_DECIDING: Final = ("tier", "purposes", "synchronous", "explanation_floor")
 #: A rule is read by people: what is larger is data, or generated.
 MOST_MODULE_BYTES: Final = 64 * 1024
 TEST_SUFFIX: Final = "_test.rego"
@@ -93,12 +97,38 @@ class _ExemptionsFile(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def load_pack(directory: Path = DEFAULT_DIRECTORY, version: int = 0) -> Pack:
-    """Read rules, data and exemptions; nothing is compiled yet. `version` is that of the bundle to be made of it.
+    """Read rules, data and exemptions, and check that the rules can be relied on; nothing is compiled yet.
+
+    Parameters
+    ----------
+    directory
+        Where `rules/` and the data are.
+    version
+        That of the bundle to be made of it.
 
     Raises
     ------
     SettingError
-        If a rule lacks its METADATA, or the data cannot be used; it names file, line and key.
+        If a rule lacks its METADATA, has a `deny` that is no set of texts, or calls what does not answer by its
+        arguments alone; or if the data cannot be used. It names file, line and key.
+    """
+    _check_forms(directory, sources(directory))
+    return read_pack(directory, version)
+
+
+def _check_forms(directory: Path, modules: Mapping[str, str]) -> None:
+    fault = forms.first_fault(modules)
+    if fault is not None:
+        raise unusable(directory / "rules" / fault.module, "", fault.text, line=fault.line)
+
+
+def read_pack(directory: Path = DEFAULT_DIRECTORY, version: int = 0) -> Pack:
+    """Read rules, data and exemptions, whatever the rules do: for who says all that is wrong with them.
+
+    Raises
+    ------
+    SettingError
+        If a rule lacks its METADATA, or the data cannot be used.
     """
     modules = sources(directory)
     governance = read(directory / "governance.yaml", _GovernanceFile)
@@ -119,8 +149,16 @@ def load_pack(directory: Path = DEFAULT_DIRECTORY, version: int = 0) -> Pack:
 
 
 def load_tests(directory: Path = DEFAULT_DIRECTORY) -> dict[str, str]:
-    """The modules that test the rules, by file name."""
-    return {name: source for name, source in sources(directory, tests=True).items() if is_test(name)}
+    """The modules that test the rules, by file name.
+
+    Raises
+    ------
+    SettingError
+        If one calls what does not answer by its arguments alone, or the rules they are about are refused.
+    """
+    modules = sources(directory, tests=True)
+    _check_forms(directory, modules)
+    return {name: source for name, source in modules.items() if is_test(name)}
 
 
 def is_test(name: str) -> bool:
@@ -228,9 +266,13 @@ def _data(directory: Path, governance: _GovernanceFile) -> Mapping[str, Any]:
     data: dict[str, Any] = msgspec.to_builtins(governance)
     del data["modes"], data["fail_open"], data["never_exempt"]
     data["endpoints"] = msgspec.to_builtins(endpoints.endpoints)
-    data["cost_centers"] = {name: {"run_usd": center.run_usd} for name, center in catalog.cost_centers.items()}
+    data["cost_centers"] = msgspec.to_builtins(catalog.cost_centers)
     data["workloads"] = {
-        name: {"tier": workload.tier, "purposes": list(workload.purposes), "synchronous": workload.synchronous}
-        for name, workload in catalog.workloads.items()
+        name: {each: told[each] for each in _DECIDING} for name, told in msgspec.to_builtins(catalog.workloads).items()
     }
+    data["evidence"] = msgspec.to_builtins(read(directory / "evidence.yaml", EvidenceFile).tiers)
+    try:
+        Standards(data)
+    except ValueError as error:
+        raise unusable(directory / "evidence.yaml", "tiers", str(error)) from error
     return data

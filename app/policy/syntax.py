@@ -29,7 +29,12 @@ def tree(name: str, source: str) -> Any:
         engine.add_policy(name, source)
     except RuntimeError as error:
         raise PolicyError(said(error)) from error
-    return json.loads(engine.get_ast_as_json())[0]["ast"]
+    found = json.loads(engine.get_ast_as_json())[0]["ast"]
+    text = source.encode()
+    for each in found["imports"]:
+        if each.get("as") is not None:  # the engine says where the name stands, not what it is
+            each["as"] = text[each["as"]["start"] : each["as"]["end"]].decode()
+    return found
 
 
 def nodes(part: Any) -> Iterator[tuple[str, Any]]:
@@ -64,9 +69,7 @@ def imports(module: Any) -> dict[str, str]:
     found = {}
     for each in module["imports"]:
         full = path(each["refr"]) or ""
-        alias = each.get("as")
-        name = alias["value"] if isinstance(alias, dict) and "value" in alias else full.rpartition(".")[2]
-        found[name] = full
+        found[each.get("as") or full.rpartition(".")[2]] = full
     return found
 
 

@@ -25,11 +25,12 @@ from app.core import ledger
 from app.core.budget import HOUR_SECONDS
 from app.core.catalog import OTHER, RUNTIMES, TIERS, UNKNOWN, Catalog
 from app.core.decode import Reason
+from app.core.identity import bucket
 from app.core.policy import Rule
 from app.core.reproducibility import ANSWERS
 from app.core.runs import RunStage
-from app.core.sli import COUNTERS, SLIS, Counters, Key
-from app.core.streams import HISTOGRAMS, SIGNALS, StreamStage
+from app.core.sli import COUNTERS, RUNS, SLIS, STREAMS, Counters, Key
+from app.core.streams import HISTOGRAMS, REFUSED, SIGNALS, StreamStage
 from app.sinks.topic import Publisher
 from app.stream.ages import BOUNDS
 from app.stream.shell import Shell
@@ -41,7 +42,7 @@ _EXPORTED: Final = range(0, len(BOUNDS), 12)
 _EXEMPLAR_CHARACTERS: Final = 128
 
 
-def known_keys(catalog: Catalog, rules: Iterable[Rule]) -> dict[str, set[Key]]:
+def known_keys(catalog: Catalog, rules: Iterable[Rule], centers: Iterable[str]) -> dict[str, set[Key]]:
     """The counters that exist from the start, at 0: every known label value of what producers choose from."""
     tiers: set[Key] = {(tier,) for tier in (*TIERS, UNKNOWN)}
     return {
@@ -74,7 +75,7 @@ def known_keys(catalog: Catalog, rules: Iterable[Rule]) -> dict[str, set[Key]]:
         "unwatched": {()},
         "implausible": {()},
         "late_spend": {()},
-        "spend": {(center, runtime) for center in catalog.budgets for runtime in RUNTIMES},
+        "spend": {(center, runtime) for center in centers for runtime in RUNTIMES},
         "observed": {(signal,) for signal in SIGNALS},
         "drift": {(signal,) for signal in catalog.watches},
         "canary": {("better",), ("worse",), ("equal",), ("differ",)},
@@ -82,11 +83,7 @@ def known_keys(catalog: Catalog, rules: Iterable[Rule]) -> dict[str, set[Key]]:
     }
 
 
-#: Counters that are kept by the stream stage; all others are the run stage's.
-_STREAM_COUNTERS: Final = frozenset(
-    {"observed", "drift", "drift_resolved", "rebaselined", "refused", "lost", "recovered", "unwatched", "late_spend"}
-    | {"M2", "M4", "M10", "canary", "directive", "recalibrated", "replay", "implausible"}
-)
+Counted = list[tuple[int, RunStage | StreamStage]]
 
 
 class StageCollector(Collector):
@@ -131,24 +128,24 @@ class StageCollector(Collector):
         # A counter that continues from a checkpoint is behind what was shown before, and a counter that falls is taken
         # for one that began anew. So what was in the log is taken in before the partition is shown.
         shown = [unit for unit in units if isinstance(unit.stage, stages) and unit.has_caught_up]
-        counted = [(str(unit.partition), unit.stage) for unit in shown if isinstance(unit.stage, stages)]
-        rules = [rule for _, stage in counted if isinstance(stage, RunStage) for rule in stage.policy.rules.values()]
-        known = known_keys(self._catalog, rules)
+        counted = [(unit.partition, unit.stage) for unit in shown if isinstance(unit.stage, stages)]
+        policies = [stage.policy for _, stage in counted if isinstance(stage, RunStage)]
+        rules = [rule for policy in policies for rule in policy.rules.values()]
+        budgets = {center: usd for policy in policies for center, usd in policy.standards.budgets.items()}
+        known = known_keys(self._catalog, rules, budgets)
         for sli in SLIS:
             if sli.no_source is None and sli.id != "M9":
                 for side, text in (("valid", "counted"), ("bad", "not " + sli.text)):
                     name = f"{METRIC_PREFIX}{sli.name}_{side}"
-                    yield self._counter(
-                        name, f"{sli.id}: {text}", sli.labels, (side, sli.id), known.get(sli.id, set()), counted
-                    )
+                    prefix, values = (side, sli.id), known.get(sli.id, set())
+                    yield self._counter(name, f"{sli.id}: {text}", sli.labels, sli.stages, prefix, values, counted)
         for row in COUNTERS:
-            yield self._counter(
-                METRIC_PREFIX + row.name, row.text, row.labels, (row.key,), known.get(row.key, set()), counted
-            )
+            name, values = METRIC_PREFIX + row.name, known.get(row.key, set())
+            yield self._counter(name, row.text, row.labels, row.stages, (row.key,), values, counted)
         yield from self._accepted(counted)
         yield self._heartbeats()
         yield from self._states(counted)
-        yield from self._spending([stage for _, stage in counted if isinstance(stage, StreamStage)])
+        yield from self._spending([stage for _, stage in counted if isinstance(stage, StreamStage)], budgets)
         yield from self._histograms([(number, stage) for number, stage in counted if isinstance(stage, StreamStage)])
         yield from self._own()
         behind = GaugeMetricFamily(
@@ -167,25 +164,29 @@ class StageCollector(Collector):
         name: str,
         text: str,
         labels: tuple[str, ...],
+        stages: tuple[str, ...],
         prefix: Key,
-        known: set[Key] | None,
-        counted: list[tuple[str, RunStage | StreamStage]],
+        known: set[Key],
+        counted: Counted,
     ) -> Metric:
-        family = CounterMetricFamily(name, text, labels=[*labels, "partition"])
+        more = ("stage", "partition") if len(stages) > 1 else ("partition",)
+        family = CounterMetricFamily(name, text, labels=[*labels, *more])
         for partition, stage in counted:
-            if isinstance(stage, StreamStage) != (prefix[-1] in _STREAM_COUNTERS):
+            of = STREAMS if isinstance(stage, StreamStage) else RUNS
+            if of not in stages:
                 continue
-            values = {key: 0 for key in known or ()} | selected(stage.counters, prefix)
+            place = (of, str(partition))[-len(more) :]
+            values = _at_zero(prefix, known, stage, partition) | selected(stage.counters, prefix)
             for key, value in sorted(values.items()):
-                if prefix == ("violation",) and (shown := self._violation(key, partition)) is not None:
-                    of = dict(zip(family._labelnames, [*key, partition], strict=True))
-                    family.add_sample(f"{name}_total", of, value, exemplar=_exemplar(shown))
+                if prefix == ("violation",) and (shown := self._violation(key)) is not None:
+                    named = dict(zip(family._labelnames, [*key, *place], strict=True))
+                    family.add_sample(f"{name}_total", named, value, exemplar=_exemplar(shown))
                 else:
-                    family.add_metric([*key, partition], value)
+                    family.add_metric([*key, *place], value)
         return family
 
     @staticmethod
-    def _accepted(counted: list[tuple[str, RunStage | StreamStage]]) -> Iterator[Metric]:
+    def _accepted(counted: Counted) -> Iterator[Metric]:
         """Events that came, and those refused; where all are refused there is still what they are a share of."""
         of = ["partition"]
         came = CounterMetricFamily(
@@ -195,18 +196,18 @@ class StageCollector(Collector):
         for partition, stage in counted:
             if isinstance(stage, RunStage):
                 applied, refused = (sum(selected(stage.counters, (key,)).values()) for key in ("applied", "rejected"))
-                came.add_metric([partition], applied + refused)
-                bad.add_metric([partition], refused)
+                came.add_metric([str(partition)], applied + refused)
+                bad.add_metric([str(partition)], refused)
         yield from (came, bad)
 
-    def _violation(self, key: Key, partition: str) -> Shown | None:
-        """The last traced run that broke a rule."""
+    def _violation(self, key: Key) -> Shown | None:
+        """The last traced run that broke a rule, of those that this worker traced."""
         if self._tracer is None:
             return None
         rule, severity = key
-        return self._tracer.violations.get((rule, severity, int(partition)))
+        return self._tracer.violations.get((rule, severity))
 
-    def _states(self, counted: list[tuple[str, RunStage | StreamStage]]) -> Iterator[Metric]:
+    def _states(self, counted: Counted) -> Iterator[Metric]:
         open_runs = GaugeMetricFamily(
             METRIC_PREFIX + "open_runs", "runs that are not closed, by how far they are", labels=["state", "partition"]
         )
@@ -224,9 +225,9 @@ class StageCollector(Collector):
         for partition, stage in counted:
             if isinstance(stage, RunStage):
                 for state, count in stage.open_by_state().items():
-                    open_runs.add_metric([state, partition], count)
+                    open_runs.add_metric([state, str(partition)], count)
                 continue
-            waiting.add_metric([partition], stage.replays_waiting)
+            waiting.add_metric([str(partition)], stage.replays_waiting)
             for stream in stage.streams.values():
                 if stream.total.n:
                     fidelity.add_metric([stream.workload, stream.backend], stream.total.mean)
@@ -250,8 +251,8 @@ class StageCollector(Collector):
                 family.add_metric([str(unit.partition)], max(0.0, now - heard_at))
         return family
 
-    def _spending(self, stages: list[StreamStage]) -> Iterator[Metric]:
-        catalog, of_center, of_hours = self._catalog, ["cost_center"], ["cost_center", "runtime"]
+    def _spending(self, stages: list[StreamStage], budgets: Mapping[str, float]) -> Iterator[Metric]:
+        alerting, of_center, of_hours = self._catalog.alerting, ["cost_center"], ["cost_center", "runtime"]
 
         def gauge(name: str, text: str, labels: list[str] = of_center) -> GaugeMetricFamily:
             return GaugeMetricFamily(METRIC_PREFIX + name, text, labels=labels)
@@ -269,9 +270,9 @@ class StageCollector(Collector):
                 hours.add_metric(key, total)
                 over.add_metric(key, total - good)
             for center, burn in stage.burn.centers.items():
-                limit = catalog.budgets.get(center, 0.0)
-                found = stage.burn.rate(center, catalog.alerting.spend, limit)
-                is_silent = stage.burn.is_silent(center, stage.now, catalog.alerting.spend)
+                limit = stage.budgets.get(center, 0.0)
+                found = stage.burn.rate(center, alerting.spend, limit)
+                is_silent = stage.burn.is_silent(center, stage.now, alerting.spend)
                 rate.add_metric([center], 0.0 if is_silent else found.usd_per_hour)
                 if found.baseline_usd_per_hour is not None:
                     usual.add_metric([center], found.baseline_usd_per_hour)
@@ -280,11 +281,11 @@ class StageCollector(Collector):
                 if at is not None:
                     ends.add_metric([center], at)
                 lag.add_metric([center], burn.lag_seconds)
-        for center, limit in catalog.budgets.items():
+        for center, limit in budgets.items():
             budget.add_metric([center], limit)
         yield from (hours, over, rate, usual, budget, spent, ends, lag)
 
-    def _histograms(self, stages: list[tuple[str, StreamStage]]) -> Iterator[Metric]:
+    def _histograms(self, stages: list[tuple[int, StreamStage]]) -> Iterator[Metric]:
         for signal, (name, text, bounds) in HISTOGRAMS.items():
             family = HistogramMetricFamily(METRIC_PREFIX + name, text, labels=["partition"])
             limits = [*map(bound_label, bounds), "+Inf"]
@@ -295,7 +296,7 @@ class StageCollector(Collector):
                     (limit, float(count), shown.pop(place, None))
                     for place, (limit, count) in enumerate(zip(limits, accumulate(counts), strict=True))
                 ]
-                family.add_metric([partition], buckets, sum_value=stage.sums.get(signal, 0.0))
+                family.add_metric([str(partition)], buckets, sum_value=stage.sums.get(signal, 0.0))
             yield family
 
     def _fidelities(self, bounds: tuple[float, ...]) -> dict[int, Exemplar]:
@@ -354,6 +355,19 @@ class StageCollector(Collector):
         )
         family.add_metric([], buckets, sum_value=ages.sum_seconds)
         return family
+
+
+def _at_zero(prefix: Key, known: set[Key], stage: RunStage | StreamStage, partition: int) -> dict[Key, int]:
+    """The counters that a partition shows before anything is counted there.
+
+    A broken rule is counted in one partition, where its alert is, so it is at zero in that one alone.
+    """
+    if isinstance(stage, StreamStage):
+        if prefix == ("violation",):
+            known = {key for key in known if bucket(key[0], stage.partitions) == partition}
+        if prefix == ("rejected",):
+            known = {(reason.value,) for reason in REFUSED}
+    return dict.fromkeys(known, 0)
 
 
 def _exemplar(shown: Shown) -> Exemplar:

@@ -37,7 +37,25 @@ class Manifest(Struct, frozen=True):
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that its manifest promises cannot be read."""
+    """A checkpoint that its manifest promises cannot be read, or is of no use to this version."""
+
+
+def way_out(topic: str, name: str, partition: int) -> str:
+    """Say how the checkpoint of one stage and partition is dropped, and what that costs.
+
+    Parameters
+    ----------
+    topic
+        Full name of the checkpoint topic.
+    name, partition
+        As of `CheckpointStore.read`.
+    """
+    key = (name.encode() + _MANIFEST).decode()
+    return (
+        f"If it was written by another version, run that version. Else drop it, which writes a tombstone for its "
+        f"manifest: printf '{key}|' | kcat -P -b BROKER -t {topic} -p {partition} -K '|' -Z. Its partition is then "
+        f"read again from the beginning of what Kafka has kept; what is older than that, totals and open runs, is lost"
+    )
 
 
 class CheckpointStore:
@@ -110,6 +128,13 @@ class CheckpointStore:
         self._previous[name, partition] = manifest
         return dict(manifest.positions), state
 
+    def unusable(self, name: str, partition: int, error: Exception) -> str:
+        """Say that a checkpoint was read whole and cannot be continued from, why, and what to do."""
+        return (
+            f"the checkpoint of {name} in {self._topic}/{partition} cannot be used by this version: {error}. "
+            f"{way_out(self._topic, name, partition)}"
+        )
+
     async def _last_manifest(self, tp: TopicPartition, name: str, begin: int, end: int) -> Manifest | None:
         """The last manifest, looked for from the end in growing steps: a checkpoint's last record is its manifest."""
         key = name.encode() + _MANIFEST
@@ -117,10 +142,16 @@ class CheckpointStore:
             start = max(begin, end - step)
             found = None
             async for record in self._records(tp, start, end):
-                if record.key == key and record.value:
-                    found = record.value
+                if record.key == key:
+                    found = record
             if found is not None:
-                return msgspec.msgpack.decode(found, type=Manifest)
+                if not found.value:
+                    return None  # somebody dropped it
+                try:
+                    return msgspec.msgpack.decode(found.value, type=Manifest)
+                except msgspec.MsgspecError as error:
+                    said = f"the manifest of {name} in {tp.topic}/{tp.partition} was damaged in Kafka: {error}"
+                    raise CheckpointError(f"{said}. {way_out(tp.topic, name, tp.partition)}") from error
             if start == begin:
                 break
         return None
@@ -137,7 +168,11 @@ class CheckpointStore:
                     break
         state = b"".join(pieces[index] for index in sorted(pieces))
         if len(state) != manifest.size or sha256(state).hexdigest() != manifest.digest:
-            raise CheckpointError(f"checkpoint {manifest.checkpoint} of {name}/{tp.partition} is not complete")
+            raise CheckpointError(
+                f"checkpoint {manifest.checkpoint} of {name} in {tp.topic}/{tp.partition} was damaged in Kafka: "
+                f"{len(state)} of {manifest.size} bytes are there, or not those that were written. "
+                f"{way_out(tp.topic, name, tp.partition)}"
+            )
         return state
 
     async def _records(self, tp: TopicPartition, start: int, end: int):  # type: ignore[no-untyped-def]

@@ -72,3 +72,6 @@ class Store(Protocol):
 
     async def read(self, name: str, partition: int) -> tuple[dict[str, int], bytes] | None:
         """The last complete checkpoint, or None."""
+
+    def unusable(self, name: str, partition: int, error: Exception) -> str:
+        """Say that a checkpoint cannot be continued from, why, and what to do."""

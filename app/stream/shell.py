@@ -19,6 +19,7 @@ from faust.types import TP
 
 from app.conventions import EXIT_FAIL_STOP
 from app.stream.ages import Ages
+from app.stream.checkpoint import CheckpointError
 from app.stream.protocol import Batch, Kind, Sinks, Stage, Store, Traces
 
 log = logging.getLogger("qethics.shell")
@@ -227,7 +228,10 @@ class Shell:
             found = await self._store.read(self._name(unit), unit.partition)
             if found is not None:
                 unit.positions, state = found
-                unit.stage.restore(state)
+                try:
+                    unit.stage.restore(state)
+                except ValueError as error:
+                    raise CheckpointError(self._store.unusable(self._name(unit), unit.partition, error)) from error
                 unit.checkpointed = dict(unit.positions)
             for name in unit.kind.topics:
                 tp = TP(self._topic(name), unit.partition)

@@ -10,7 +10,7 @@ from app.baselines import synthetic
 from app.catalog import DEFAULT_DIRECTORY, load_catalog
 from app.core.results import stream_key
 from app.errors import SettingError
-from app.policy.pack import load_policy
+from app.policy.pack import load_pack, load_policy
 from simulators.physics import CIRCUITS, ideal
 
 
@@ -31,8 +31,8 @@ def change(path, old, new):
         ("catalog.yaml", "explanation_floor: 0.8", "explanation_floor: high", "workloads"),
         ("catalog.yaml", "providers:", "provider:", "provider"),
         ("catalog.yaml", '"00000": 0.5', '"00000": 0.6', "ideals.ghz-5"),
-        ("evidence.yaml", "seed, shots", "sede, shots", "tiers.medium"),
-        ("evidence.yaml", "  high:", "  higher:", "tiers.high"),
+        ("evidence.yaml", "seed, shots", "sede, shots", "evidence.medium"),
+        ("evidence.yaml", "  high:", "  higher:", "evidence.high"),
         ("detectors.yaml", "detector: beta,", "detector: bete,", "watches.fidelity"),
         ("detectors.yaml", "{direction: down}", "{directoin: down}", "watches.fidelity"),
         ("detectors.yaml", "{direction: down}", "{direction: sideways}", "watches.fidelity"),
@@ -48,7 +48,7 @@ def change(path, old, new):
 def test_an_error_names_the_file_and_the_key(policies, file, old, new, named):
     change(policies / file, old, new)
     with pytest.raises(SettingError, match=file) as raised:
-        load_catalog(policies)
+        load_catalog(policies), load_pack(policies)
     assert named in str(raised.value)
 
 

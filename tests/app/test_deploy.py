@@ -130,6 +130,8 @@ def test_what_the_image_installs_is_what_the_project_needs_by_hash():
         name = re.split(r"[^\w.-]", needed)[0]
         assert re.search(rf"(?m)^{re.escape(name)}==", lock), name
     assert "pytest" not in lock
+    for extra in project["optional-dependencies"]["demo"]:
+        assert re.split(r"[^\w.-]", extra)[0] not in lock, "the embedded broker is for demo, dev and tests"
 
 
 def test_what_listens_beyond_loopback_says_so_and_knows_the_names_it_is_asked_by():

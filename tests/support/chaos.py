@@ -9,7 +9,7 @@ from collections import Counter
 from cluster import Cluster, Oracle, oracle_of, shuffled
 
 from app.conventions import EVIDENCE, METRIC_PREFIX, VIOLATIONS
-from app.core.sli import COUNTERS, SLIS
+from app.core.sli import COUNTERS, RUNS, SLIS, STREAMS
 from simulators.scenarios import SCENARIOS
 from simulators.traffic import Traffic
 
@@ -157,6 +157,10 @@ def expected_counters(oracle: Oracle):
         (side, sli.id): (f"{METRIC_PREFIX}{sli.name}_{side}", sli.labels) for sli in SLIS for side in ("valid", "bad")
     }
     names |= {(row.key,): (METRIC_PREFIX + row.name, row.labels) for row in COUNTERS}
+    parted = {(row.key,) for row in COUNTERS if len(row.stages) > 1}
+    # Events that came and those that were refused are shown as a whole and its bad part, too.
+    came, bad = "event_acceptance_valid", "event_acceptance_bad"
+    wholes = {RUNS: {("applied",): (came,), ("rejected",): (came, bad)}, STREAMS: {}}
     found = Counter()
     for stage in oracle.streams.values():
         for (center, runtime), (hours, good) in stage.budget_hours().items():
@@ -164,7 +168,7 @@ def expected_counters(oracle: Oracle):
             found[METRIC_PREFIX + "spend_within_budget_valid", labels] = hours
             if hours > good:
                 found[METRIC_PREFIX + "spend_within_budget_bad", labels] = hours - good
-    for stages in (oracle.runs, oracle.streams):
+    for of, stages in ((RUNS, oracle.runs), (STREAMS, oracle.streams)):
         for partition, stage in stages.items():
             for key, value in stage.counters.items():
                 if key[0] == "bucket":
@@ -172,11 +176,9 @@ def expected_counters(oracle: Oracle):
                 prefix = key[:2] if key[0] in ("valid", "bad") else key[:1]
                 name, labels = names[prefix]
                 pairs = dict(zip(labels, key[len(prefix) :], strict=True)) | {"partition": str(partition)}
+                pairs |= {"stage": of} if prefix in parted else {}
                 if value:
                     found[name + "_total", tuple(sorted(pairs.items()))] += value
-                    # What came and what was refused are shown as a whole and its bad part, too.
-                    of = ("event_acceptance_valid",) * (prefix[0] in {"applied", "rejected"})
-                    of += ("event_acceptance_bad",) * (prefix[0] == "rejected")
-                    for whole in of:
+                    for whole in wholes[of].get(prefix, ()):
                         found[f"{METRIC_PREFIX}{whole}_total", (("partition", str(partition)),)] += value
     return found

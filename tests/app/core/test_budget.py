@@ -9,6 +9,8 @@ from app.core.evidence import instant
 from app.core.outcomes import Lifted, Pack, Spending
 from app.core.streams import StreamStage
 
+#: What charges say that their cost center may spend in an hour.
+BUDGETS = {"logistics": 500.0}
 #: The beginning of an hour.
 HOUR = Log.START - Log.START % 3600 + 3600
 
@@ -32,7 +34,7 @@ class Bench:
 
     def spend(self, usd, center="logistics", runtime="quantum", at=HOUR + 10):
         pack = Pack("jobs", 0, self.offset, self.offset + 1)
-        pack.spending.append(Spending(self.offset, at, center, runtime, round(usd * 1e6)))
+        pack.spending.append(Spending(self.offset, at, center, runtime, round(usd * 1e6), BUDGETS.get(center)))
         self.offset += 1
         self._keep(self.stage.apply(self.log.batch(SAMPLES, [msgspec.msgpack.encode(pack)], at)))
 
@@ -43,8 +45,8 @@ def bench(catalog):
 
 
 @pytest.fixture
-def budget(catalog):
-    return catalog.budgets["logistics"]
+def budget():
+    return BUDGETS["logistics"]
 
 
 def test_a_budget_is_spent_when_it_is_exceeded_over_all_runtimes(bench, budget):

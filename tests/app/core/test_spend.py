@@ -14,6 +14,8 @@ from app.core.streams import StreamStage
 START = Log.START - Log.START % 3600 + 3600
 CENTER = "logistics"
 FREEZE = ("freeze_offload", CENTER)
+#: What charges say that their cost center may spend in an hour.
+BUDGET_USD = 500.0
 
 
 class Bench:
@@ -37,7 +39,7 @@ class Bench:
         """Charges as (dollars, seconds ago)."""
         pack = Pack("jobs", 0, self.offset, self.offset + len(charges))
         for usd, ago in charges:
-            pack.spending.append(Spending(self.offset, self.now - ago, center, "quantum", round(usd * 1e6)))
+            pack.spending.append(Spending(self.offset, self.now - ago, center, "quantum", round(usd * 1e6), BUDGET_USD))
             self.offset += 1
         self._keep(self.stage.apply(self.log.batch(SAMPLES, [msgspec.msgpack.encode(pack)], self.now)))
 
@@ -366,10 +368,10 @@ def test_a_peak_that_is_meant_can_be_accepted_and_its_order_is_lifted_at_once(be
     assert bench.said[-1][2] == "firing"
 
 
-def test_a_freeze_for_a_spent_budget_is_not_lifted_with_it(bench, catalog):
+def test_a_freeze_for_a_spent_budget_is_not_lifted_with_it(bench):
     bench.spend(600, 3)
     bench.spend(30, 30)
-    bench.charge((catalog.budgets[CENTER] + 1, 0.0))
+    bench.charge((BUDGET_USD + 1, 0.0))
     accept(bench)
     assert bench.said[-1][2] == "resolved"
     assert Lifted(*FREEZE) not in bench.orders
@@ -385,10 +387,10 @@ def test_to_accept_what_nobody_spends_is_recorded_and_what_names_nothing_is_refu
     assert bench.stage.counters["rebaselined", "other"] == 1
 
 
-def test_the_order_stands_while_one_of_its_two_reasons_does(bench, catalog):
+def test_the_order_stands_while_one_of_its_two_reasons_does(bench):
     bench.spend(600, 3)
     bench.spend(30, 30)
-    bench.charge((catalog.budgets[CENTER] + 1, 0.0))
+    bench.charge((BUDGET_USD + 1, 0.0))
     bench.beat()
     assert {alert.name for alert in bench.alerts} == {"SpendBurnRate", "HourlyBudgetSpent"}
     bench.spend(500, 3)

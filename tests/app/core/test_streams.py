@@ -147,12 +147,11 @@ def test_a_number_that_arrives_after_all_is_recovered(bench, catalog):
     assert bench.stage.counters["recovered",] == 1
 
 
-def test_an_hour_above_the_budget_is_not_good_and_a_late_correction_mends_it(bench, catalog):
-    budget = catalog.budgets["logistics"]
-    spent = Spending(0, Log.START, "logistics", "quantum", int((budget + 1) * 1e6))
+def test_an_hour_above_the_budget_is_not_good_and_a_late_correction_mends_it(bench):
+    spent = Spending(0, Log.START, "logistics", "quantum", 501_000_000, 500.0)
     bench.apply(Pack("jobs", 0, 0, 1, spending=[spent]))
     assert bench.stage.budget_hours() == {("logistics", "quantum"): (1, 0)}
-    bench.apply(Pack("jobs", 0, 1, 2, spending=[Spending(1, Log.START, "logistics", "quantum", -2_000_000)]))
+    bench.apply(Pack("jobs", 0, 1, 2, spending=[Spending(1, Log.START, "logistics", "quantum", -2_000_000, 500.0)]))
     assert bench.stage.budget_hours() == {("logistics", "quantum"): (1, 1)}
 
 
@@ -161,7 +160,7 @@ def test_hours_that_can_change_no_more_are_folded(bench):
         at = Log.START + hour * 3600
         bench.now = at
         bench.beat(WINDOW)
-        bench.apply(Pack("jobs", 0, hour, hour + 1, spending=[Spending(hour, at, "logistics", "quantum", 1)]))
+        bench.apply(Pack("jobs", 0, hour, hour + 1, spending=[Spending(hour, at, "logistics", "quantum", 1, 500.0)]))
     assert bench.stage.budget_hours() == {("logistics", "quantum"): (200, 200)}
     assert len(bench.stage.hours) <= 73
 

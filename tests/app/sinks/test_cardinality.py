@@ -69,13 +69,15 @@ def page(catalog, policy):
     return generate_latest(registry).decode()
 
 
-def test_no_metric_has_more_than_a_hundred_series(page):
+def test_no_metric_has_more_than_a_hundred_series(page, policy):
     counts = Counter(re.split(r"[{ ]", line)[0] for line in page.splitlines() if line and line[0] != "#")
     applied = sum(
         float(line.split()[-1]) for line in page.splitlines() if line.startswith("qethics_events_applied_total")
     )
     assert applied == EVENTS // 6 * 6
     assert {name: count for name, count in counts.items() if count > 100} == {}
+    # One series a rule, however many partitions there are.
+    assert counts["qethics_policy_violations_total"] == len(policy.rules)
 
 
 def test_no_label_holds_what_a_producer_named_or_an_id(page):

@@ -1,6 +1,7 @@
 """Checkpoints on a real broker: large ones, cut ones, several writers."""
 
 import asyncio
+import re
 
 import msgspec
 import pytest
@@ -93,10 +94,35 @@ def test_a_manifest_whose_pieces_are_gone_is_an_error_not_an_empty_state(run):
     async def scenario(store, producer, settings):
         manifest = msgspec.msgpack.encode(Manifest("none", POSITIONS, 0, 2, 10, "0" * 64))
         await producer.send_and_wait(settings.topic("checkpoints"), manifest, key=b"g/runs/manifest", partition=0)
-        with pytest.raises(CheckpointError, match="not complete"):
+        with pytest.raises(CheckpointError, match="0 of 10 bytes are there"):
             await store().read("g/runs", 0)
 
     run(scenario)
+
+
+@pytest.mark.parametrize("damage", ["manifest", "piece", "version"])
+def test_a_checkpoint_of_no_use_says_whose_fault_it_is_and_what_it_says_to_do_drops_it(run, damage):
+    async def scenario(store, producer, settings):
+        topic = settings.topic("checkpoints")
+        await store().write("g/runs", 0, POSITIONS, b"whole")
+        if damage == "version":
+            said = store().unusable("g/runs", 0, ValueError("the snapshot has version 1, this code reads 2"))
+        else:
+            manifest = msgspec.msgpack.encode(Manifest("none", POSITIONS, 0, 2, 10, "0" * 64))
+            value = b"\xc1" if damage == "manifest" else manifest
+            await producer.send_and_wait(topic, value, key=b"g/runs/manifest", partition=0)
+            with pytest.raises(CheckpointError) as raised:
+                await store().read("g/runs", 0)
+            said = str(raised.value)
+        assert f"{topic}/0" in said
+        assert "cannot be used by this version" in said if damage == "version" else "was damaged in Kafka" in said
+        named = re.search(r"printf '(\S+)\|' \| kcat -P -b BROKER -t (\S+) -p (\d+) -K '\|' -Z", said)
+        assert named is not None
+        # What the command does: a record without a value under the key it names.
+        await producer.send_and_wait(named[2], None, key=named[1].encode(), partition=int(named[3]))
+        return await store().read("g/runs", 0)
+
+    assert run(scenario) is None
 
 
 def test_the_end_of_a_partition_is_after_its_last_record_however_records_were_batched(run):
