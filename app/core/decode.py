@@ -48,6 +48,11 @@ class Reason(StrEnum):
     RUN_FULL = "run_full"
     CLOUDEVENTS = "cloudevents"
     POLICY_REFUSED = "policy_refused"
+    #: Set aside before they came to a stage (`app.stream`): they do not parse; they become too large as they are
+    #: decompressed; they ended the process twice.
+    CORRUPT_BATCH = "corrupt_batch"
+    DECOMPRESSION_BOMB = "decompression_bomb"
+    POISON = "poison"
 
 
 class Rejection(msgspec.Struct, frozen=True, gc=False):

@@ -17,11 +17,14 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from msgspec import Struct
 
+from app.stream.protocol import Notes
+
 #: Below the 1 MiB that brokers take by default.
 PIECE_BYTES: Final = 900_000
 _MANIFEST: Final = b"/manifest"
 _LOOK_BACK: Final = (64, 4_096, 262_144)
 _READ_SECONDS: Final = 60.0
+_NO_NOTES: Final = Notes()
 
 
 class Manifest(Struct, frozen=True):
@@ -34,6 +37,8 @@ class Manifest(Struct, frozen=True):
     pieces: int
     size: int
     digest: str
+    #: Manifests of earlier versions have none.
+    notes: Notes = Notes()
 
 
 class CheckpointError(RuntimeError):
@@ -60,7 +65,9 @@ class CheckpointStore:
         self._reading = asyncio.Lock()
         self._previous: dict[tuple[str, int], Manifest] = {}
 
-    async def write(self, name: str, partition: int, positions: Mapping[str, int], state: bytes) -> None:
+    async def write(
+        self, name: str, partition: int, positions: Mapping[str, int], state: bytes, notes: Notes = _NO_NOTES
+    ) -> None:
         """Write a checkpoint and return when it is durable.
 
         Raises
@@ -77,12 +84,27 @@ class CheckpointStore:
             )
             first = written.offset if index == 0 else first
         pieces = -(-len(state) // PIECE_BYTES)
-        manifest = Manifest(checkpoint, dict(positions), first, pieces, len(state), sha256(state).hexdigest())
+        manifest = Manifest(checkpoint, dict(positions), first, pieces, len(state), sha256(state).hexdigest(), notes)
+        await self._put(name, partition, manifest)
+        await self._delete(name, partition, self._previous.get((name, partition)))
+        self._previous[name, partition] = manifest
+
+    async def note(self, name: str, partition: int, notes: Notes) -> None:
+        """Put other notes beside the last checkpoint, or beside none, and return when they are durable.
+
+        Raises
+        ------
+        aiokafka.errors.KafkaError
+            If the broker does not take them.
+        """
+        last = self._previous.get((name, partition)) or Manifest("", {}, -1, 0, 0, sha256(b"").hexdigest())
+        self._previous[name, partition] = manifest = msgspec.structs.replace(last, notes=notes)
+        await self._put(name, partition, manifest)
+
+    async def _put(self, name: str, partition: int, manifest: Manifest) -> None:
         await self._producer.send_and_wait(
             self._topic, msgspec.msgpack.encode(manifest), key=name.encode() + _MANIFEST, partition=partition
         )
-        await self._delete(name, partition, self._previous.get((name, partition)))
-        self._previous[name, partition] = manifest
 
     async def _delete(self, name: str, partition: int, manifest: Manifest | None) -> None:
         if manifest is not None:
@@ -90,8 +112,8 @@ class CheckpointStore:
                 key = _piece_key(name, manifest.checkpoint, index)
                 await self._producer.send(self._topic, None, key=key, partition=partition)
 
-    async def read(self, name: str, partition: int) -> tuple[dict[str, int], bytes] | None:
-        """The positions and the state of the last complete checkpoint, or None where there is none.
+    async def read(self, name: str, partition: int) -> tuple[dict[str, int], bytes, Notes] | None:
+        """The positions, state and notes of the last complete checkpoint, or None where there is none.
 
         Raises
         ------
@@ -108,7 +130,7 @@ class CheckpointStore:
                 return None
             state = await self._pieces(tp, name, manifest, end)
         self._previous[name, partition] = manifest
-        return dict(manifest.positions), state
+        return dict(manifest.positions), state, manifest.notes
 
     async def _last_manifest(self, tp: TopicPartition, name: str, begin: int, end: int) -> Manifest | None:
         """The last manifest, looked for from the end in growing steps: a checkpoint's last record is its manifest."""

@@ -4,6 +4,10 @@ The way of a batch, in `process`: the stage of its partition applies it -> outco
 checkpoint (state and positions together) is written once the outcomes it contains are durable -> only then are the
 positions committed. Anything that goes wrong on this way ends the process at once: whoever supervises restarts it, and
 it continues from the last checkpoint.
+
+Two things do not end the process: what was read and cannot be (a batch that does not parse, a record that ended the
+process twice) is set aside, as a dead letter; and a log that is not the one that was read any more is read from where
+it begins, with the state that there is (`app.stream.logs`).
 """
 
 import asyncio
@@ -13,13 +17,17 @@ import sys
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 from faust.types import TP
 
 from app.conventions import EXIT_FAIL_STOP
+from app.stream import suspects
 from app.stream.ages import Ages
-from app.stream.protocol import Batch, Kind, Sinks, Stage, Store, Traces
+from app.stream.logs import Mark
+from app.stream.losses import Losses
+from app.stream.protocol import LOG, Batch, Kind, Notes, SetAside, Sinks, Stage, Store, Suspect, Traces, offset_of
 
 log = logging.getLogger("qethics.shell")
 
@@ -27,6 +35,13 @@ log = logging.getLogger("qethics.shell")
 _CHECKPOINT_SHARE: Final = 0.05
 #: Writing a state down costs about as much as putting it together: its digest, its way through the producer.
 _WRITING: Final = 2.0
+#: Time between two looks at whether the logs are still those that were read.
+_LOOK_SECONDS: Final = 5.0
+#: What a process that is to end may still take to say why.
+_LAST_WORD_SECONDS: Final = 10.0
+#: When outcomes cannot be written, these are no fault of the records; the others, and outcomes too large to write, are.
+_NOT_OF_RECORDS: Final = (KafkaError, OSError, TimeoutError)
+_TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 
 class Unit:
@@ -48,6 +63,12 @@ class Unit:
         #: Seconds of this process that the last checkpoint took.
         self.cost = 0.0
         self.lock = asyncio.Lock()
+        #: Topic -> the record that was taken in last, and one before it that its log is known again by.
+        self.last: dict[str, Any] = {}
+        self.marks: dict[str, Mark] = {}
+        self.suspects: tuple[Suspect, ...] = ()
+        #: The stage ended in the middle of a batch: what it holds is no state.
+        self.void = False
 
 
 class Shell:
@@ -55,6 +76,8 @@ class Shell:
 
     Parameters
     ----------
+    partitions
+        How many of each topic are served.
     deployment
         Whose checkpoints they are; two groups on one set of topics do not get in each other's way.
     kinds
@@ -65,6 +88,8 @@ class Shell:
         Tells the group which positions are durable.
     beginnings
         The first offset that each partition still has.
+    replaced
+        Which logs are not those any more that records, as marked, were read from; and how that shows.
     beat
         Puts a heartbeat into a partition.
     topic
@@ -78,12 +103,14 @@ class Shell:
     def __init__(
         self,
         *,
+        partitions: int,
         deployment: str,
         kinds: Sequence[Kind],
         sinks: Sinks,
         store: Store,
         commit: Callable[[dict[TP, int]], Awaitable[Any]],
         beginnings: Callable[[Iterable[TP]], Awaitable[dict[TP, int]]],
+        replaced: Callable[[dict[TP, Mark]], Awaitable[dict[TP, str]]],
         beat: Callable[[str, int], Awaitable[Any]],
         topic: Callable[[str], str],
         client_options: dict[str, Any],
@@ -95,13 +122,14 @@ class Shell:
     ) -> None:
         #: Counts the restores; a batch of an earlier one is void.
         self.generation = 0
+        self.partitions = partitions
         self.client_options = client_options
         self.consumer_options = consumer_options
         self.units: dict[tuple[str, int], Unit] = {}
         self.ages = Ages()
-        self.lost: dict[TP, int] = {}
-        #: Offsets that hold no record: markers of transactions, and what compaction removed.
-        self.skipped = 0
+        self.losses = Losses()
+        #: A log was seen to be another; whoever delivers is to begin again, from `restore`.
+        self.doubtful = False
         self.restored_seconds = 0.0
         self.ready = False
         self._deployment = deployment
@@ -111,6 +139,7 @@ class Shell:
         self._store = store
         self._commit = commit
         self._beginnings = beginnings
+        self._replaced = replaced
         self._beat = beat
         self._checkpoint_seconds = checkpoint_seconds
         self._heartbeat_seconds = heartbeat_seconds
@@ -124,37 +153,82 @@ class Shell:
         """Full names of the topics to subscribe to."""
         return list(self._kinds)
 
+    @property
+    def names(self) -> dict[str, str]:
+        """Full name -> short name of each topic."""
+        return {topic: name for topic, (_, name) in self._kinds.items()}
+
     # -- the way of a batch ------------------------------------------------------------------------------------------
 
     async def process(self, batch: Batch) -> None:
         """Apply a batch and send its outcomes on their way."""
         kind, name = self._kinds[batch.topic]
-        if kind.prepare is not None:
-            await kind.prepare(batch._replace(topic=name))
         unit = self.units.get((kind.name, batch.partition))
-        while unit is not None and unit.writing is not None and not unit.writing.done():
+        if unit is None:
+            return  # revoked while it was waiting; the next owner continues from the checkpoint
+        parts = suspects.parts(unit.suspects, name, batch) if unit.suspects else [(batch, batch.unreadable)]
+        for part, aside in parts:
+            if kind.prepare is not None and aside is None:
+                try:
+                    await kind.prepare(part._replace(topic=name))
+                except Exception as error:
+                    await self._blame(unit, name, part, error)
+            await self._take(unit, name, part, aside)
+
+    async def _take(self, unit: Unit, name: str, batch: Batch, aside: SetAside | None) -> None:
+        while unit.writing is not None and not unit.writing.done():
             # One write of a partition at a time, so that what is derived from it arrives in order.
             await asyncio.shield(unit.writing)
-        if unit is None or not self._held(unit):
-            return  # revoked while it was waiting; the next owner continues from the checkpoint
+        if not self._held(unit):
+            return  # revoked while it was waiting
         if batch.generation != self.generation:
             return  # it waited through a rebalance; what it holds is fetched again from the restored position
         if batch.first != unit.positions[name]:
             raise RuntimeError(f"{batch.topic}/{batch.partition}: {batch.first} does not join {unit.positions[name]}")
-        self.skipped += batch.next - batch.first - len(batch.records)
         taken_at = time.time()
-        outcomes = unit.stage.apply(batch._replace(topic=name))
+        try:
+            if aside is None:
+                outcomes = unit.stage.apply(batch._replace(topic=name))
+            else:
+                outcomes = unit.stage.set_aside(batch._replace(topic=name), aside.reason, aside.detail)
+        except Exception as error:
+            await self._blame(unit, name, batch, error)
         unit.positions[name] = batch.next
+        unit.last[name] = batch.records[-1]
         unit.applied_at = applied_at = time.time()
-        unit.writing = asyncio.ensure_future(self._write(batch, outcomes, taken_at, applied_at))
+        unit.writing = asyncio.ensure_future(self._write(unit, name, batch, outcomes, taken_at))
         unit.writing.add_done_callback(self._written)
         self._progress_at = time.monotonic()
-        self.ages.add(batch.records, applied_at)
+        if aside is None:
+            self.losses.skipped += batch.next - batch.first - len(batch.records)
+            self.ages.add(batch.records, applied_at)
+        else:
+            self.losses.were_set_aside(batch, aside)
 
-    async def _write(self, batch: Batch, outcomes: Any, taken_at: float, applied_at: float) -> None:
-        await self._sinks.write(batch.partition, outcomes)
+    async def _write(self, unit: Unit, name: str, batch: Batch, outcomes: Any, taken_at: float) -> None:
+        applied_at = unit.applied_at
+        try:
+            await self._sinks.write(batch.partition, outcomes)
+        except Exception as error:
+            if isinstance(error, _NOT_OF_RECORDS) and not isinstance(error, _TOO_LARGE):
+                raise
+            await self._blame(unit, name, batch, error)
         if self._traces is not None:
             self._traces.batch(batch, outcomes, taken_at, applied_at, time.time())
+
+    async def _blame(self, unit: Unit, name: str, batch: Batch, error: Exception) -> NoReturn:
+        """Note that a batch ends the process, for whoever continues from the checkpoint, and end it."""
+        self.units.pop((unit.kind.name, unit.partition), None)
+        unit.void = True
+        noted = suspects.blamed(suspects.still_ahead(unit.suspects, unit.checkpointed), name, batch, error)
+        try:
+            notes = Notes(unit.marks, noted)
+            await asyncio.wait_for(self._store.note(self._name(unit), unit.partition, notes), _LAST_WORD_SECONDS)
+        except Exception as unsaid:
+            error.add_note(f"what was being taken in could not be noted: {unsaid}")
+        last = batch.records[-1].offset
+        error.add_note(f"{batch.topic}/{batch.partition}: while {batch.records[0].offset} to {last} were taken in")
+        self.fail(error)
 
     def _written(self, future: "asyncio.Future[None]") -> None:
         if not future.cancelled() and (error := future.exception()) is not None:
@@ -169,15 +243,17 @@ class Shell:
     async def checkpoint(self, unit: Unit) -> None:
         """Write a checkpoint of one unit and return when it is durable."""
         async with unit.lock:
-            if unit.positions == unit.checkpointed:
+            if unit.void or unit.positions == unit.checkpointed:
                 return
             began, began_at = time.monotonic(), time.time()
             # No await between the two: state and positions belong together.
             state, positions = unit.stage.snapshot(), dict(unit.positions)
+            notes = Notes(dict(unit.marks), suspects.still_ahead(unit.suspects, positions))
             unit.cost = _WRITING * (time.monotonic() - began)
             if unit.writing is not None:
                 await asyncio.shield(unit.writing)
-            await self._store.write(self._name(unit), unit.partition, positions, state)
+            await self._store.write(self._name(unit), unit.partition, positions, state, notes)
+            unit.suspects = notes.suspects
             unit.checkpointed, unit.checkpointed_at = positions, time.time()
             if self._traces is not None:
                 self._traces.checkpoint(unit.kind.name, unit.partition, len(state), began_at, unit.checkpointed_at)
@@ -189,7 +265,7 @@ class Shell:
         return f"{self._deployment}/{unit.kind.name}"
 
     def _by_tp(self, unit: Unit, positions: dict[str, int]) -> dict[TP, int]:
-        return {TP(self._topic(name), unit.partition): offset for name, offset in positions.items()}
+        return {TP(self._topic(name), unit.partition): offset_of(place) for name, place in positions.items()}
 
     async def run_checkpoints(self) -> None:
         """Checkpoint every unit now and then, without end."""
@@ -205,7 +281,7 @@ class Shell:
     # -- coming and going --------------------------------------------------------------------------------------------
 
     async def restore(self, assigned: set[TP], current: Callable[[], bool]) -> dict[TP, int] | None:
-        """Make the units of what is assigned, from their checkpoints; says where to continue.
+        """Make the units of what is assigned, from their checkpoints; says at which positions to continue.
 
         None, and nothing is changed, if `current` says at the end that the assignment is no longer the one in force.
         """
@@ -213,17 +289,10 @@ class Shell:
         wanted = {(self._kinds[tp.topic][0].name, tp.partition): tp for tp in assigned if tp.topic in self._kinds}
         units = [Unit(self._kinds[tp.topic][0], tp.partition) for tp in wanted.values()]
         beginnings = await self._beginnings(assigned)
-        positions: dict[TP, int] = {}
         for unit in units:
-            found = await self._store.read(self._name(unit), unit.partition)
-            if found is not None:
-                unit.positions, state = found
-                unit.stage.restore(state)
-                unit.checkpointed = dict(unit.positions)
-            for name in unit.kind.topics:
-                tp = TP(self._topic(name), unit.partition)
-                self._check_retention(unit, name, tp, beginnings[tp])
-                positions[tp] = unit.positions[name]
+            await self._read_back(unit)
+        await self._locate(units, beginnings)
+        positions = {TP(self._topic(name), unit.partition): at for unit in units for name, at in unit.positions.items()}
         if not current():
             return None
         self.generation += 1
@@ -237,24 +306,82 @@ class Shell:
         log.info("restored %d units in %.2f s", len(units), self.restored_seconds)
         return positions
 
-    def _check_retention(self, unit: Unit, name: str, tp: TP, beginning: int) -> None:
-        """Records that Kafka deleted before we read them are lost; say so and go on with what there is."""
-        position = unit.positions.setdefault(name, beginning)
-        if position < beginning:
-            self.lost[tp] = self.lost.get(tp, 0) + beginning - position
-            log.error("%s/%d: records %d to %d were deleted unread", tp.topic, tp.partition, position, beginning - 1)
-            unit.positions[name] = beginning
+    async def _read_back(self, unit: Unit) -> None:
+        found = await self._store.read(self._name(unit), unit.partition)
+        if found is not None:
+            unit.positions, state, notes = found
+            if state:
+                unit.stage.restore(state)
+            unit.marks, unit.suspects = dict(notes.marks), notes.suspects
+            unit.checkpointed = dict(unit.positions)
+
+    async def _locate(self, units: Sequence[Unit], beginnings: dict[TP, int]) -> None:
+        """Where each log is gone on with: where it was left, unless that is not there any more."""
+        places = [(unit, name, TP(self._topic(name), unit.partition)) for unit in units for name in unit.kind.topics]
+        replaced = await self._replaced(
+            {
+                # Before a unit has a mark of its own, that a record is there at all must do.
+                tp: unit.marks.get(name, Mark(offset_of(unit.positions[name]) - 1))
+                for unit, name, tp in places
+                if offset_of(unit.positions.get(name, 0)) > 0
+            }
+        )
+        for unit, name, tp in places:
+            beginning = beginnings[tp]
+            position = unit.positions.setdefault(name, beginning)
+            offset = offset_of(position)
+            if tp in replaced:
+                self.losses.has_begun_anew(tp, offset, beginning, replaced[tp])
+                unit.positions[name] = position - offset + LOG + beginning
+                unit.marks.pop(name, None)
+            elif offset < beginning:
+                self.losses.were_deleted(tp, offset, beginning)
+                unit.positions[name] = position - offset + beginning
+
+    async def again(self) -> None:
+        """Make everything durable and let go of all units: where we stood is not to be gone on from."""
+        self.generation += 1  # what waits is of no use any more
+        await self._let_go()
 
     async def leave(self) -> None:
         """Make everything durable, tell the group, and let go of all units."""
-        units = list(self.units.values())
-        for unit in units:
+        await self._let_go(tell=self._commit)
+
+    async def _let_go(self, tell: Callable[[dict[TP, int]], Awaitable[Any]] | None = None) -> None:
+        for unit in list(self.units.values()):
             await self.checkpoint(unit)
-        if self._durable:
-            await self._commit(dict(self._durable))
+        if self._durable and tell is not None:
+            await tell(dict(self._durable))
         self.units = {}
-        self.ready = False
+        self.ready = self.doubtful = False
         self._progress_at = time.monotonic()
+
+    async def run_looks(self) -> None:
+        """Look whether the logs are still those that were read, without end."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            try:
+                await self.look()
+            except (KafkaError, TimeoutError) as error:
+                log.warning("whether the logs are still those that were read is not known: %r", error)
+
+    async def look(self) -> None:
+        """See whether the logs are still those that were read; `doubtful` says if one is not."""
+        generation = self.generation
+        # What is found is said of the records that the marks are of; so what came after them is of the same log.
+        read = [(unit, name, record) for unit in self.units.values() for name, record in unit.last.items()]
+        marks = {
+            TP(self._topic(name), unit.partition): unit.marks[name] for unit, name, _ in read if name in unit.marks
+        }
+        replaced = await self._replaced(marks)
+        if generation != self.generation:
+            return
+        for tp, why in replaced.items():
+            log.error("%s/%d is not the log that was read: %s", tp.topic, tp.partition, why)
+        self.doubtful = bool(replaced)
+        if not replaced:
+            for unit, name, record in read:
+                unit.marks[name] = Mark.of(record, offset_of(record.offset))
 
     # -- heartbeats and watchdog -------------------------------------------------------------------------------------
 
@@ -283,12 +410,12 @@ class Shell:
             if self.units and waiting() > 0:
                 self.fail(RuntimeError(f"{waiting()} records wait and none was taken in for {stalled:.0f} s"))
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> NoReturn:
         """Stop at once, before another record is applied. Does not return."""
         fail_stop(error)
 
 
-def fail_stop(error: BaseException) -> None:
+def fail_stop(error: BaseException) -> NoReturn:
     """Say why and end the process without running anything else."""
     sys.stderr.write("".join(traceback.format_exception(error)))
     sys.stderr.write(f"qethics worker stopped itself: {type(error).__name__}: {error}\n")

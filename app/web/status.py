@@ -2,7 +2,7 @@
 
 import time
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.core.runs import RunStage
@@ -12,7 +12,9 @@ from app.sinks.metrics import selected
 from app.stream.shell import Shell
 
 
-def status(shell: Shell, lag: Mapping[tuple[str, int], int], build: Mapping[str, str]) -> dict[str, Any]:
+def status(
+    shell: Shell, lag: Mapping[tuple[str, int], int], build: Mapping[str, str], complaints: Sequence[str] = ()
+) -> dict[str, Any]:
     """Totals of what this worker holds.
 
     Parameters
@@ -23,6 +25,8 @@ def status(shell: Shell, lag: Mapping[tuple[str, int], int], build: Mapping[str,
         Records of each (topic, partition) that wait.
     build
         What identifies this build.
+    complaints
+        What is wrong with the topics, in words.
     """
     units = list(shell.units.values())
     runs = [unit.stage for unit in units if isinstance(unit.stage, RunStage)]
@@ -48,7 +52,10 @@ def status(shell: Shell, lag: Mapping[tuple[str, int], int], build: Mapping[str,
         "events_lost": total("lost"),
         "fidelity": _fidelity(streams),
         "last_checkpoint_seconds_ago": max((time.time() - unit.checkpointed_at for unit in units), default=None),
-        "records_deleted_unread": sum(shell.lost.values()),
+        "records_deleted_unread": shell.losses.deleted.total(),
+        "logs_began_anew": shell.losses.began_anew.total(),
+        "records_set_aside": shell.losses.set_aside.total(),
+        "complaints": list(complaints),
         "partitions": sorted({unit.partition for unit in units}),
         "ready": shell.ready,
         "restored_seconds": shell.restored_seconds,
