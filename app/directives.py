@@ -29,15 +29,15 @@ class Directives:
         #: Key of the topic -> the directive; there are as many as there are targets.
         self._known: dict[bytes, Directive] = {}
         self.unreadable = 0
-        self._follow = Follow(consumer, [topic], partitions, self._take)
+        self.follow = Follow(consumer, [topic], partitions, self._take)
 
     def not_ready(self) -> str | None:
         """Why they are not known yet; None once everything was read that was there at the start."""
-        return None if self._follow.read.is_set() else "the directives are being read"
+        return None if self.follow.read.is_set() else "the directives are being read"
 
     async def known(self) -> None:
         """Wait until everything was read that was there at the start."""
-        await self._follow.read.wait()
+        await self.follow.read.wait()
 
     def active(self) -> list[Directive]:
         """Those that are in force now."""
@@ -45,7 +45,7 @@ class Directives:
 
     async def run(self) -> None:
         """Read without end."""
-        await self._follow.run()
+        await self.follow.run()
 
     def _take(self, record: Any) -> None:
         key, value = record.key or b"", record.value

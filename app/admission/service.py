@@ -21,6 +21,7 @@ from app.core.outcomes import DecisionRecord
 from app.core.policy import NONE, Policy
 from app.directives import Directives
 from app.errors import SettingError
+from app.follow import FollowCollector
 from app.policy.bundle import read_keys
 from app.policy.bundles import Bundles
 from app.policy.watch import Source, Watch
@@ -94,8 +95,8 @@ class _Gate:
             # Decisions of one moment go out together.
             producer = await kafka.opened(stack, kafka.producer(settings, linger_ms=1), settings)
             reader = await kafka.opened(stack, kafka.consumer(settings, fetch_max_wait_ms=50), settings)
-            # From the earliest: what waited too long is told so, and nothing falls between two owners of a partition.
-            asker = kafka.consumer(settings, group_id=f"{settings.group}-admission", fetch_max_wait_ms=20)
+            options = {"fetch_max_wait_ms": 20, "auto_offset_reset": "none"}  # the relay seeks, and says so
+            asker = kafka.consumer(settings, group_id=f"{settings.group}-admission", **options)
             await kafka.opened(stack, asker, settings)
             directives = Directives(reader, settings.topic(DIRECTIVES), settings.partitions)
 
@@ -139,7 +140,10 @@ class _Gate:
         return {0: self._source.policy or NONE}
 
     async def _serve(self, gatekeeper: Gatekeeper, directives: Directives, watch: Watch) -> Callable[[], Any]:
-        registry = registry_of(AdmissionCollector(gatekeeper, directives), PolicyCollector(self._in_force, watch))
+        followed = FollowCollector(directives.follow, self._settings.topic_prefix)
+        registry = registry_of(
+            AdmissionCollector(gatekeeper, directives), PolicyCollector(self._in_force, watch), followed
+        )
         pages = application(gatekeeper, registry, directives.active, self._token)
         stop = await serve(pages, self._listener, self._certificate)
         scheme = "http" if self._certificate is None else "https"

@@ -35,16 +35,16 @@ class Mark(Struct, frozen=True):
         """The mark of a record that stands at an offset."""
         return cls(offset, record.timestamp, _digest(record))
 
-    def differs(self, record: Any) -> bool:
-        """Whether what stands in its place is another record."""
-        return bool(self.digest) and (record.timestamp, _digest(record)) != (self.timestamp, self.digest)
+    def difference(self, record: Any) -> str | None:
+        """How a record that was found in its place, or behind it, shows that the log is another; None if it does not.
 
-
-def _difference(mark: Mark, record: Any) -> str | None:
-    """How a record that was found shows that it is of another log; None if it does not."""
-    if record.offset != mark.offset or isinstance(record, Unreadable) or not mark.differs(record):
-        return None
-    return f"the record at {mark.offset} is another than the one that was read there"
+        That there is none in its place shows nothing: compaction may have removed it.
+        """
+        if not self.digest or record.offset != self.offset or isinstance(record, Unreadable):
+            return None
+        if (record.timestamp, _digest(record)) == (self.timestamp, self.digest):
+            return None
+        return f"the record at {self.offset} is another than the one that was read there"
 
 
 def _digest(record: Any) -> str:
@@ -104,7 +104,7 @@ class LogReader:
                     outside[tp] = wanted.pop(tp)
                     consumer.pause(tp)
                 continue
-            found |= {tp: why for tp, records in fetched.items() if (why := _difference(wanted[tp], records[0]))}
+            found |= {tp: why for tp, records in fetched.items() if (why := wanted[tp].difference(records[0]))}
             for tp in [tp for tp, mark in wanted.items() if await consumer.position(tp) > mark.offset]:
                 # It was seen; or compaction has left none in its place, and what is behind it came.
                 del wanted[tp]

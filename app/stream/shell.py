@@ -248,6 +248,8 @@ class Shell:
             began, began_at = time.monotonic(), time.time()
             # No await between the two: state and positions belong together.
             state, positions = unit.stage.snapshot(), dict(unit.positions)
+            for name in unit.last.keys() - unit.marks.keys():  # no look has been taken yet
+                unit.marks[name] = Mark.of(unit.last[name], offset_of(unit.last[name].offset))
             notes = Notes(dict(unit.marks), suspects.still_ahead(unit.suspects, positions))
             unit.cost = _WRITING * (time.monotonic() - began)
             if unit.writing is not None:

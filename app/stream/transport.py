@@ -136,18 +136,18 @@ class BatchConsumer(driver.Consumer):
             expected = self._expected.get(tp)
             if expected is None or not self.flow_active:
                 continue  # a rebalance is under way; the seek at its end decides where to continue
-            run = self._joining(tp, list(fetched), expected, epoch)
-            if len(run) < len(fetched):
-                await self.seek_wait({tp: _after(run[-1]) if run else expected})
-            if not run:
-                continue
-            if run[0].offset > expected + 1 and (await self.earliest_offsets(tp))[tp] > expected:
+            run, joined_in = self._joining(tp, list(fetched), expected, epoch), self._epoch
+            if run and run[0].offset > expected + 1 and (await self.earliest_offsets(tp))[tp] > expected:
                 await self._begin_again()  # no marker, and no compaction: what was there has been deleted
                 return
-            self._expected[tp] = _after(run[-1])
-            self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
-            for batch in self._batches(tp, run, expected):
-                yield tp, self._to_message(tp, batch)
+            if run:
+                self._expected[tp] = _after(run[-1])
+                self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
+                for batch in self._batches(tp, run, expected):
+                    yield tp, self._to_message(tp, batch)
+            # Not before: Faust drops what is before the place that was sought last.
+            if len(run) < len(fetched) and self._epoch == joined_in:
+                await self.seek_wait({tp: self._expected[tp]})
 
     def _batches(self, tp: TP, run: list[Any], expected: int) -> list[Batch]:
         """A run of records as batches: one, unless there is something among them that cannot be read."""
