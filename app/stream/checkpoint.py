@@ -9,6 +9,7 @@ time, never correctness.
 
 import asyncio
 import uuid
+from collections import defaultdict
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import Final
@@ -22,6 +23,7 @@ from app.stream.protocol import Notes
 #: Below the 1 MiB that brokers take by default.
 PIECE_BYTES: Final = 900_000
 _MANIFEST: Final = b"/manifest"
+_NOTES: Final = b"/notes"
 _LOOK_BACK: Final = (64, 4_096, 262_144)
 _READ_SECONDS: Final = 60.0
 _NO_NOTES: Final = Notes()
@@ -63,6 +65,8 @@ class CheckpointStore:
         self._consumer = consumer
         self._topic = topic
         self._reading = asyncio.Lock()
+        #: One at a time: what is written last must be what was known last.
+        self._writing: dict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._previous: dict[tuple[str, int], Manifest] = {}
 
     async def write(
@@ -75,36 +79,38 @@ class CheckpointStore:
         aiokafka.errors.KafkaError
             If the broker does not take it.
         """
-        checkpoint = uuid.uuid4().hex
-        first = -1
-        for index, start in enumerate(range(0, len(state), PIECE_BYTES)):
-            piece = state[start : start + PIECE_BYTES]
-            written = await self._producer.send_and_wait(
-                self._topic, piece, key=_piece_key(name, checkpoint, index), partition=partition
+        async with self._writing[name, partition]:
+            checkpoint = uuid.uuid4().hex
+            first = -1
+            for index, start in enumerate(range(0, len(state), PIECE_BYTES)):
+                piece = state[start : start + PIECE_BYTES]
+                written = await self._producer.send_and_wait(
+                    self._topic, piece, key=_piece_key(name, checkpoint, index), partition=partition
+                )
+                first = written.offset if index == 0 else first
+            pieces = -(-len(state) // PIECE_BYTES)
+            manifest = Manifest(
+                checkpoint, dict(positions), first, pieces, len(state), sha256(state).hexdigest(), notes
             )
-            first = written.offset if index == 0 else first
-        pieces = -(-len(state) // PIECE_BYTES)
-        manifest = Manifest(checkpoint, dict(positions), first, pieces, len(state), sha256(state).hexdigest(), notes)
-        await self._put(name, partition, manifest)
-        await self._delete(name, partition, self._previous.get((name, partition)))
-        self._previous[name, partition] = manifest
+            await self._put(name.encode() + _MANIFEST, partition, manifest)
+            await self._delete(name, partition, self._previous.get((name, partition)))
+            self._previous[name, partition] = manifest
 
     async def note(self, name: str, partition: int, notes: Notes) -> None:
-        """Put other notes beside the last checkpoint, or beside none, and return when they are durable.
+        """Write notes that hold instead of those of the last checkpoint, until the next; return when they are durable.
+
+        They are a record of their own: a manifest that is written again may name pieces that another writer deleted.
 
         Raises
         ------
         aiokafka.errors.KafkaError
             If the broker does not take them.
         """
-        last = self._previous.get((name, partition)) or Manifest("", {}, -1, 0, 0, sha256(b"").hexdigest())
-        self._previous[name, partition] = manifest = msgspec.structs.replace(last, notes=notes)
-        await self._put(name, partition, manifest)
+        async with self._writing[name, partition]:
+            await self._put(name.encode() + _NOTES, partition, notes)
 
-    async def _put(self, name: str, partition: int, manifest: Manifest) -> None:
-        await self._producer.send_and_wait(
-            self._topic, msgspec.msgpack.encode(manifest), key=name.encode() + _MANIFEST, partition=partition
-        )
+    async def _put(self, key: bytes, partition: int, value: Struct) -> None:
+        await self._producer.send_and_wait(self._topic, msgspec.msgpack.encode(value), key=key, partition=partition)
 
     async def _delete(self, name: str, partition: int, manifest: Manifest | None) -> None:
         if manifest is not None:
@@ -125,27 +131,33 @@ class CheckpointStore:
             self._consumer.assign([tp])
             begin = (await self._consumer.beginning_offsets([tp]))[tp]
             end = await end_offset(self._consumer, tp)
-            manifest = await self._last_manifest(tp, name, begin, end)
+            manifest, notes = await self._last(tp, name, begin, end)
             if manifest is None:
-                return None
+                return ({}, b"", notes) if notes is not None else None
             state = await self._pieces(tp, name, manifest, end)
         self._previous[name, partition] = manifest
-        return dict(manifest.positions), state, manifest.notes
+        return dict(manifest.positions), state, notes or manifest.notes
 
-    async def _last_manifest(self, tp: TopicPartition, name: str, begin: int, end: int) -> Manifest | None:
-        """The last manifest, looked for from the end in growing steps: a checkpoint's last record is its manifest."""
-        key = name.encode() + _MANIFEST
+    async def _last(self, tp: TopicPartition, name: str, begin: int, end: int) -> tuple[Manifest | None, Notes | None]:
+        """The last manifest and the last notes after it.
+
+        They are looked for from the end in growing steps: a checkpoint's last record is its manifest.
+        """
+        manifest_key, notes_key = name.encode() + _MANIFEST, name.encode() + _NOTES
+        found: bytes | None = None
+        noted: bytes | None = None
         for step in (*_LOOK_BACK, end):
             start = max(begin, end - step)
-            found = None
+            found = noted = None
             async for record in self._records(tp, start, end):
-                if record.key == key and record.value:
-                    found = record.value
-            if found is not None:
-                return msgspec.msgpack.decode(found, type=Manifest)
-            if start == begin:
+                if record.key == manifest_key and record.value:
+                    found, noted = record.value, None
+                elif record.key == notes_key and record.value:
+                    noted = record.value
+            if found is not None or start == begin:
                 break
-        return None
+        manifest = None if found is None else msgspec.msgpack.decode(found, type=Manifest)
+        return manifest, None if noted is None else msgspec.msgpack.decode(noted, type=Notes)
 
     async def _pieces(self, tp: TopicPartition, name: str, manifest: Manifest, end: int) -> bytes:
         wanted = {_piece_key(name, manifest.checkpoint, index): index for index in range(manifest.pieces)}

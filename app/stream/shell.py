@@ -254,6 +254,8 @@ class Shell:
             unit.cost = _WRITING * (time.monotonic() - began)
             if unit.writing is not None:
                 await asyncio.shield(unit.writing)
+            if unit.void:
+                return  # it would overwrite the note of why
             await self._store.write(self._name(unit), unit.partition, positions, state, notes)
             unit.suspects = notes.suspects
             unit.checkpointed, unit.checkpointed_at = positions, time.time()

@@ -59,9 +59,24 @@ def test_notes_are_kept_beside_a_checkpoint_and_beside_none(run):
         writer = store()
         await writer.write("g/runs", 0, POSITIONS, b"state", Notes(marks))
         await writer.note("g/runs", 0, Notes(marks, suspects))
-        return await store().read("g/new", 0), await store().read("g/runs", 0)
+        noted = await store().read("g/new", 0), await store().read("g/runs", 0)
+        await writer.write("g/runs", 0, POSITIONS, b"state", Notes(marks))
+        return *noted, await store().read("g/runs", 0)
 
-    assert run(scenario) == (({}, b"", Notes(marks, suspects)), (POSITIONS, b"state", Notes(marks, suspects)))
+    noted = Notes(marks, suspects)
+    assert run(scenario) == (({}, b"", noted), (POSITIONS, b"state", noted), (POSITIONS, b"state", Notes(marks)))
+
+
+def test_notes_of_a_writer_that_lost_its_place_leave_the_checkpoint_of_its_heir(run):
+    async def scenario(store, producer, settings):
+        zombie, heir = store(), store()
+        await zombie.write("g/runs", 0, {"jobs": 1}, b"old")
+        await heir.read("g/runs", 0)
+        await heir.write("g/runs", 0, {"jobs": 2}, b"new")
+        await zombie.note("g/runs", 0, Notes(suspects=(Suspect("jobs", 1, 2, 1, "why"),)))
+        return (await store().read("g/runs", 0))[:2]
+
+    assert run(scenario) == ({"jobs": 2}, b"new")
 
 
 def test_a_checkpoint_of_an_earlier_version_is_read():
