@@ -21,6 +21,8 @@ class Shell:
             for number in range(partitions)
         }
         self.ages, self.losses = Ages(), Losses()
+        self.partitions = partitions
+        self.names = {f"t.{name}": name for kind in kinds(catalog, policy, partitions) for name in kind.topics}
 
 
 class Publisher:
