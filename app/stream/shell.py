@@ -16,7 +16,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
@@ -25,50 +25,20 @@ from faust.types import TP
 from app.conventions import EXIT_FAIL_STOP
 from app.stream import suspects
 from app.stream.ages import Ages
+from app.stream.durability import Checkpoints
 from app.stream.logs import Mark
 from app.stream.losses import Losses
-from app.stream.protocol import LOG, Batch, Kind, Notes, SetAside, Sinks, Stage, Store, Suspect, Traces, offset_of
+from app.stream.places import Places
+from app.stream.protocol import Batch, Kind, SetAside, Sinks, Store, Traces
+from app.stream.unit import Unit
 
 log = logging.getLogger("qethics.shell")
 
-#: Checkpoints may take this share of a worker's time; the larger the state, the rarer they are.
-_CHECKPOINT_SHARE: Final = 0.05
-#: Writing a state down costs about as much as putting it together: its digest, its way through the producer.
-_WRITING: Final = 2.0
-#: Time between two looks at whether the logs are still those that were read.
-_LOOK_SECONDS: Final = 5.0
 #: What a process that is to end may still take to say why.
 _LAST_WORD_SECONDS: Final = 10.0
 #: When outcomes cannot be written, these are no fault of the records; the others, and outcomes too large to write, are.
 _NOT_OF_RECORDS: Final = (KafkaError, OSError, TimeoutError)
 _TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
-
-
-class Unit:
-    """One stage of one partition number, with the position of every topic it reads."""
-
-    def __init__(self, kind: Kind, partition: int) -> None:
-        self.kind = kind
-        self.partition = partition
-        self.stage: Stage = kind.build(partition)
-        self.positions: dict[str, int] = {}
-        #: When it was made; a heartbeat from then on says that what was in the log by then was taken in.
-        self.restored_at = time.time()
-        #: When it last took anything in.
-        self.applied_at = self.restored_at
-        self.writing: asyncio.Future[None] | None = None
-        self.checkpointed: dict[str, int] = {}
-        self.checkpointed_at = time.time()
-        self.next_checkpoint = 0.0
-        #: Seconds of this process that the last checkpoint took.
-        self.cost = 0.0
-        self.lock = asyncio.Lock()
-        #: Topic -> the record that was taken in last, and one before it that its log is known again by.
-        self.last: dict[str, Any] = {}
-        self.marks: dict[str, Mark] = {}
-        self.suspects: tuple[Suspect, ...] = ()
-        #: The stage ended in the middle of a batch: what it holds is no state.
-        self.void = False
 
 
 class Shell:
@@ -110,7 +80,7 @@ class Shell:
         store: Store,
         commit: Callable[[dict[TP, int]], Awaitable[Any]],
         beginnings: Callable[[Iterable[TP]], Awaitable[dict[TP, int]]],
-        replaced: Callable[[dict[TP, Mark]], Awaitable[dict[TP, str]]],
+        replaced: Callable[[Mapping[TP, Mark]], Awaitable[dict[TP, str]]],
         beat: Callable[[str, int], Awaitable[Any]],
         topic: Callable[[str], str],
         client_options: dict[str, Any],
@@ -132,20 +102,18 @@ class Shell:
         self.doubtful = False
         self.restored_seconds = 0.0
         self.ready = False
-        self._deployment = deployment
         self._kinds = {topic(name): (kind, name) for kind in kinds for name in kind.topics}
         self._topic = topic
         self._sinks = sinks
-        self._store = store
+        self._checkpoints = Checkpoints(deployment, store, topic, checkpoint_seconds, traces)
         self._commit = commit
         self._beginnings = beginnings
-        self._replaced = replaced
+        self._places = Places(topic, replaced, self.losses)
         self._beat = beat
         self._checkpoint_seconds = checkpoint_seconds
         self._heartbeat_seconds = heartbeat_seconds
         self._stall_seconds = stall_seconds
         self._traces = traces
-        self._durable: dict[TP, int] = {}
         self._progress_at = time.monotonic()
 
     @property
@@ -179,23 +147,16 @@ class Shell:
         while unit.writing is not None and not unit.writing.done():
             # One write of a partition at a time, so that what is derived from it arrives in order.
             await asyncio.shield(unit.writing)
-        if not self._held(unit):
-            return  # revoked while it was waiting
-        if batch.generation != self.generation:
+        if not self._held(unit) or batch.generation != self.generation:
             return  # it waited through a rebalance; what it holds is fetched again from the restored position
         if batch.first != unit.positions[name]:
             raise RuntimeError(f"{batch.topic}/{batch.partition}: {batch.first} does not join {unit.positions[name]}")
         taken_at = time.time()
         try:
-            if aside is None:
-                outcomes = unit.stage.apply(batch._replace(topic=name))
-            else:
-                outcomes = unit.stage.set_aside(batch._replace(topic=name), aside.reason, aside.detail)
+            outcomes = unit.take(batch._replace(topic=name), aside)
         except Exception as error:
             await self._blame(unit, name, batch, error)
-        unit.positions[name] = batch.next
-        unit.last[name] = batch.records[-1]
-        unit.applied_at = applied_at = time.time()
+        applied_at = unit.applied_at
         unit.writing = asyncio.ensure_future(self._write(unit, name, batch, outcomes, taken_at))
         unit.writing.add_done_callback(self._written)
         self._progress_at = time.monotonic()
@@ -220,10 +181,9 @@ class Shell:
         """Note that a batch ends the process, for whoever continues from the checkpoint, and end it."""
         self.units.pop((unit.kind.name, unit.partition), None)
         unit.void = True
-        noted = suspects.blamed(suspects.still_ahead(unit.suspects, unit.checkpointed), name, batch, error)
+        notes = unit.notes_after(name, batch, error)
         try:
-            notes = Notes(unit.marks, noted)
-            await asyncio.wait_for(self._store.note(self._name(unit), unit.partition, notes), _LAST_WORD_SECONDS)
+            await asyncio.wait_for(self._checkpoints.note(unit, notes), _LAST_WORD_SECONDS)
         except Exception as unsaid:
             error.add_note(f"what was being taken in could not be noted: {unsaid}")
         last = batch.records[-1].offset
@@ -237,39 +197,8 @@ class Shell:
     # -- durability --------------------------------------------------------------------------------------------------
 
     def durable(self, tp: TP) -> int | None:
-        """The position up to which everything that follows from a partition is durable; None before the first."""
-        return self._durable.get(tp)
-
-    async def checkpoint(self, unit: Unit) -> None:
-        """Write a checkpoint of one unit and return when it is durable."""
-        async with unit.lock:
-            if unit.void or unit.positions == unit.checkpointed:
-                return
-            began, began_at = time.monotonic(), time.time()
-            # No await between the two: state and positions belong together.
-            state, positions = unit.stage.snapshot(), dict(unit.positions)
-            for name in unit.last.keys() - unit.marks.keys():  # no look has been taken yet
-                unit.marks[name] = Mark.of(unit.last[name], offset_of(unit.last[name].offset))
-            notes = Notes(dict(unit.marks), suspects.still_ahead(unit.suspects, positions))
-            unit.cost = _WRITING * (time.monotonic() - began)
-            if unit.writing is not None:
-                await asyncio.shield(unit.writing)
-            if unit.void:
-                return  # it would overwrite the note of why
-            await self._store.write(self._name(unit), unit.partition, positions, state, notes)
-            unit.suspects = notes.suspects
-            unit.checkpointed, unit.checkpointed_at = positions, time.time()
-            if self._traces is not None:
-                self._traces.checkpoint(unit.kind.name, unit.partition, len(state), began_at, unit.checkpointed_at)
-            share = sum(each.cost for each in self.units.values()) / _CHECKPOINT_SHARE
-            unit.next_checkpoint = time.monotonic() + max(self._checkpoint_seconds, share)
-            self._durable.update(self._by_tp(unit, positions))
-
-    def _name(self, unit: Unit) -> str:
-        return f"{self._deployment}/{unit.kind.name}"
-
-    def _by_tp(self, unit: Unit, positions: dict[str, int]) -> dict[TP, int]:
-        return {TP(self._topic(name), unit.partition): offset_of(place) for name, place in positions.items()}
+        """The offset up to which everything that follows from a partition is durable; None before the first."""
+        return self._checkpoints.offsets.get(tp)
 
     async def run_checkpoints(self) -> None:
         """Checkpoint every unit now and then, without end."""
@@ -277,7 +206,7 @@ class Shell:
             await asyncio.sleep(self._checkpoint_seconds / 8)
             for unit in list(self.units.values()):
                 if time.monotonic() >= unit.next_checkpoint and self._held(unit):
-                    await self.checkpoint(unit)
+                    await self._checkpoints.write(unit, self.units.values())
 
     def _held(self, unit: Unit) -> bool:
         return self.units.get((unit.kind.name, unit.partition)) is unit
@@ -294,14 +223,14 @@ class Shell:
         units = [Unit(self._kinds[tp.topic][0], tp.partition) for tp in wanted.values()]
         beginnings = await self._beginnings(assigned)
         for unit in units:
-            await self._read_back(unit)
-        await self._locate(units, beginnings)
+            await self._checkpoints.read(unit)
+        await self._places.locate(units, beginnings)
         positions = {TP(self._topic(name), unit.partition): at for unit in units for name, at in unit.positions.items()}
         if not current():
             return None
         self.generation += 1
         self.units = {(unit.kind.name, unit.partition): unit for unit in units}
-        self._durable = {tp: offset for unit in units for tp, offset in self._by_tp(unit, unit.checkpointed).items()}
+        self._checkpoints.hold(units)
         self.restored_seconds = time.monotonic() - began
         self._progress_at = time.monotonic()
         self.ready = True
@@ -309,38 +238,6 @@ class Shell:
             self._traces.restore(len(units), began_at, time.time())
         log.info("restored %d units in %.2f s", len(units), self.restored_seconds)
         return positions
-
-    async def _read_back(self, unit: Unit) -> None:
-        found = await self._store.read(self._name(unit), unit.partition)
-        if found is not None:
-            unit.positions, state, notes = found
-            if state:
-                unit.stage.restore(state)
-            unit.marks, unit.suspects = dict(notes.marks), notes.suspects
-            unit.checkpointed = dict(unit.positions)
-
-    async def _locate(self, units: Sequence[Unit], beginnings: dict[TP, int]) -> None:
-        """Where each log is gone on with: where it was left, unless that is not there any more."""
-        places = [(unit, name, TP(self._topic(name), unit.partition)) for unit in units for name in unit.kind.topics]
-        replaced = await self._replaced(
-            {
-                # Before a unit has a mark of its own, that a record is there at all must do.
-                tp: unit.marks.get(name, Mark(offset_of(unit.positions[name]) - 1))
-                for unit, name, tp in places
-                if offset_of(unit.positions.get(name, 0)) > 0
-            }
-        )
-        for unit, name, tp in places:
-            beginning = beginnings[tp]
-            position = unit.positions.setdefault(name, beginning)
-            offset = offset_of(position)
-            if tp in replaced:
-                self.losses.has_begun_anew(tp, offset, beginning, replaced[tp])
-                unit.positions[name] = position - offset + LOG + beginning
-                unit.marks.pop(name, None)
-            elif offset < beginning:
-                self.losses.were_deleted(tp, offset, beginning)
-                unit.positions[name] = position - offset + beginning
 
     async def again(self) -> None:
         """Make everything durable and let go of all units: where we stood is not to be gone on from."""
@@ -353,39 +250,19 @@ class Shell:
 
     async def _let_go(self, tell: Callable[[dict[TP, int]], Awaitable[Any]] | None = None) -> None:
         for unit in list(self.units.values()):
-            await self.checkpoint(unit)
-        if self._durable and tell is not None:
-            await tell(dict(self._durable))
+            await self._checkpoints.write(unit, self.units.values())
+        if self._checkpoints.offsets and tell is not None:
+            await tell(dict(self._checkpoints.offsets))
         self.units = {}
         self.ready = self.doubtful = False
         self._progress_at = time.monotonic()
 
     async def run_looks(self) -> None:
-        """Look whether the logs are still those that were read, without end."""
-        while True:
-            await asyncio.sleep(_LOOK_SECONDS)
-            try:
-                await self.look()
-            except (KafkaError, TimeoutError) as error:
-                log.warning("whether the logs are still those that were read is not known: %r", error)
+        """Look whether the logs are still those that were read, without end; `doubtful` says if one is not."""
+        await self._places.watch(lambda: list(self.units.values()), self._doubt)
 
-    async def look(self) -> None:
-        """See whether the logs are still those that were read; `doubtful` says if one is not."""
-        generation = self.generation
-        # What is found is said of the records that the marks are of; so what came after them is of the same log.
-        read = [(unit, name, record) for unit in self.units.values() for name, record in unit.last.items()]
-        marks = {
-            TP(self._topic(name), unit.partition): unit.marks[name] for unit, name, _ in read if name in unit.marks
-        }
-        replaced = await self._replaced(marks)
-        if generation != self.generation:
-            return
-        for tp, why in replaced.items():
-            log.error("%s/%d is not the log that was read: %s", tp.topic, tp.partition, why)
-        self.doubtful = bool(replaced)
-        if not replaced:
-            for unit, name, record in read:
-                unit.marks[name] = Mark.of(record, offset_of(record.offset))
+    def _doubt(self, looked_at: list[Unit]) -> None:
+        self.doubtful = all(map(self._held, looked_at))  # else they were let go of meanwhile
 
     # -- heartbeats and watchdog -------------------------------------------------------------------------------------
 
