@@ -41,11 +41,11 @@ class Directives:
         self._lifted: dict[bytes, float] = {}
         self.unreadable = 0
         self._most_age_seconds = most_age_seconds
-        self._follow = Follow(consumer, [topic], partitions, self._take, most_age_seconds / 4)
+        self.follow = Follow(consumer, [topic], partitions, self._take, most_age_seconds / 4)
 
     def not_ready(self) -> str | None:
         """Return why they are not known: they have not been read yet, or what was read is too old to go by."""
-        if not self._follow.read.is_set():
+        if not self.follow.read.is_set():
             return "the directives are being read"
         age = self.age_seconds
         if age > self._most_age_seconds:
@@ -55,11 +55,11 @@ class Directives:
     @property
     def age_seconds(self) -> float:
         """How old what is known of them is."""
-        return self._follow.age_seconds
+        return self.follow.age_seconds
 
     async def known(self) -> None:
         """Wait until everything was read that was there at the start."""
-        await self._follow.read.wait()
+        await self.follow.read.wait()
 
     def active(self) -> list[Directive]:
         """Those that are in force now."""
@@ -67,7 +67,7 @@ class Directives:
 
     async def run(self) -> None:
         """Read without end."""
-        await self._follow.run()
+        await self.follow.run()
 
     def _take(self, record: Any) -> None:
         key, value = record.key or b"", record.value

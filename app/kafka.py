@@ -4,7 +4,7 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError
 
-from app import conventions
+from app import conventions, kafka_batches
 from app.conventions import TOPICS
 from app.errors import EnvironmentFault, SettingError
 from app.settings import Settings
@@ -97,7 +97,8 @@ def producer(settings: Settings, **options: Any) -> AIOKafkaProducer:
 
 
 def consumer(settings: Settings, *topics: str, **options: Any) -> AIOKafkaConsumer:
-    """A consumer outside any group, from the beginning."""
+    """A consumer outside any group, from the beginning; it reads on after what cannot be read (`app.kafka_batches`)."""
+    kafka_batches.install()
     defaults = {"group_id": None, "auto_offset_reset": "earliest", "enable_auto_commit": False}
     return AIOKafkaConsumer(*topics, **{**client_options(settings), **defaults, **options})
 
@@ -131,8 +132,13 @@ async def connected(client: Any, settings: Settings) -> Any:
 async def opened(stack: AsyncExitStack, client: Any, settings: Settings) -> Any:
     """Start a client, as `connected`, that stops with the stack."""
     await connected(client, settings)
-    stack.push_async_callback(client.stop)
+    stack.push_async_callback(client.close if hasattr(client, "close") else client.stop)
     return client
+
+
+def admin(settings: Settings) -> AIOKafkaAdminClient:
+    """An admin client."""
+    return AIOKafkaAdminClient(**client_options(settings))
 
 
 async def _close(client: Any) -> None:
@@ -180,7 +186,7 @@ async def _partitions(admin: AIOKafkaAdminClient, topics: list[str]) -> dict[str
     """
     deadline = time.monotonic() + CONNECT_SECONDS
     while True:
-        described = {entry["topic"]: len(entry["partitions"]) for entry in await admin.describe_topics(topics)}
+        described = await partition_counts(admin, topics)
         if missing := [topic for topic in topics if not described.get(topic)]:
             if time.monotonic() > deadline:
                 raise EnvironmentFault(
@@ -214,6 +220,17 @@ def _suffices(key: str, value: str, needed: str) -> bool:
     if key == "cleanup.policy":
         return needed.split(",", maxsplit=1)[0] in value.split(",")
     return int(value) >= int(needed)
+
+
+async def partition_counts(admin: AIOKafkaAdminClient, topics: Sequence[str]) -> dict[str, int]:
+    """Topic -> how many partitions it has; 0 for a topic that is not there.
+
+    Raises
+    ------
+    aiokafka.errors.KafkaError
+        If no broker says.
+    """
+    return {entry["topic"]: len(entry["partitions"]) for entry in await admin.describe_topics(topics)}
 
 
 async def list_topics(settings: Settings) -> set[str]:

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, closing, contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -43,12 +44,15 @@ from app.serving import (
 )
 from app.settings import Settings
 from app.sinks import alerts, dead_letter, decisions, directives, evidence, gaps, replay_requests, samples, violations
+from app.sinks.loss_metrics import LossCollector
 from app.sinks.metrics import StageCollector
 from app.sinks.policy_metrics import PolicyCollector
 from app.sinks.topic import BATCH_BYTES, Publisher, TopicSink
 from app.stream import agents
 from app.stream.checkpoint import CheckpointStore
-from app.stream.protocol import Batch, Kind
+from app.stream.logs import LogReader
+from app.stream.partitions import PartitionWatch
+from app.stream.protocol import Batch, Kind, offset_of
 from app.stream.shell import Shell, fail_stop
 from app.tracing import Tracer, tracer
 from app.web.server import application
@@ -159,11 +163,19 @@ class _Worker:
             reader = await kafka.opened(
                 stack, kafka.consumer(settings, max_partition_fetch_bytes=8 * 2**20, fetch_max_wait_ms=20), settings
             )
+            places = await kafka.opened(
+                stack, kafka.consumer(settings, auto_offset_reset="none", max_partition_fetch_bytes=2**16), settings
+            )
+            admin = await kafka.opened(stack, kafka.admin(settings), settings)
             publisher = Publisher(producer, sinks(self._seal), settings.topic, settings.partitions)
             self._tracer = tracer(settings, self._name, version("qethics"))
             if self._tracer is not None:
                 stack.callback(self._tracer.close)
-            shell = self._shell(publisher, producer, reader)
+            logs = LogReader(places)
+            shell = self._shell(publisher, producer, reader, logs)
+            self._partitions = PartitionWatch(
+                shell.topics, settings.partitions, partial(kafka.partition_counts, admin), logs.backlog
+            )
             await self._go_by_bundle(shell, publisher, producer)
             self._app = app = agents.build(
                 group=settings.group,
@@ -182,7 +194,9 @@ class _Worker:
             tasks = [
                 forever(shell.run_checkpoints()),
                 forever(shell.run_heartbeats()),
-                forever(shell.run_watchdog(lambda: sum(self._lag().values()))),
+                forever(shell.run_watchdog(lambda: sum(self._waiting().values()))),
+                forever(shell.run_looks()),
+                forever(self._partitions.run()),
             ]
             if self._watch is not None:
                 tasks.append(forever(self._watch.run(settings.policy_seconds)))
@@ -208,7 +222,9 @@ class _Worker:
             task.result()
         fail_stop(app._crash_reason or RuntimeError("Faust stopped by itself"))
 
-    def _shell(self, publisher: Publisher, producer: AIOKafkaProducer, reader: AIOKafkaConsumer) -> Shell:
+    def _shell(
+        self, publisher: Publisher, producer: AIOKafkaProducer, reader: AIOKafkaConsumer, logs: LogReader
+    ) -> Shell:
         settings = self._settings
 
         async def beat(name: str, partition: int) -> int:
@@ -225,12 +241,14 @@ class _Worker:
             return {TP(tp.topic, tp.partition): offset for tp, offset in found.items()}
 
         return Shell(
+            partitions=settings.partitions,
             deployment=settings.group,
             kinds=kinds(self._catalog, self._policies, settings.partitions, self._seal),
             sinks=publisher,
             store=CheckpointStore(producer, reader, settings.topic(CHECKPOINTS)),
             commit=commit,
             beginnings=beginnings,
+            replaced=logs.replaced,
             beat=beat,
             topic=settings.topic,
             client_options=kafka.client_options(settings),
@@ -267,28 +285,38 @@ class _Worker:
         if source.refused is not None:
             log.error("what no policy judges is denied until %s holds a good one", source.path)
 
-    def _lag(self) -> dict[tuple[str, int], int]:
+    def _waiting(self) -> dict[tuple[str, int], int]:
         """Records of each (topic, partition) that we hold and have not applied."""
         consumer = self._app.consumer
         waiting = {}
         for unit in list(self._app.shell.units.values()):
             for name, position in unit.positions.items():
                 end = consumer.highwater(TP(self._settings.topic(name), unit.partition))
-                waiting[name, unit.partition] = max(0, (end or 0) - position)
+                waiting[name, unit.partition] = max(0, (end or 0) - offset_of(position))
         return waiting
+
+    def _lag(self) -> dict[tuple[str, int], int]:
+        """What waits, and what nobody reads because its partition is not served; each is told by one worker."""
+        lag = self._waiting()
+        names = {self._settings.topic(name): name for name, _ in lag}
+        for tp, records in self._partitions.unread.items():
+            if (names.get(tp.topic), tp.partition % self._settings.partitions) in lag:
+                lag[names[tp.topic], tp.partition] = records
+        return lag
 
     async def _serve(self, shell: Shell, publisher: Publisher) -> Callable[[], Any]:
         """Start the pages; returns what stops them."""
         build = build_info()
         registry = registry_of(
             StageCollector(shell, publisher, self._lag, self._catalog, build, self._tracer),
+            LossCollector(shell, self._partitions),
             PolicyCollector(lambda: _in_force(shell), self._watch),
         )
         names = {sli.id: sli.text for sli in SLIS}
         allowed = self._allowed
         pages = application(
             registry,
-            lambda: status(shell, self._lag(), build, sealed=bool(self._seal)),
+            lambda: status(shell, self._lag(), build, self._partitions.complaints(), sealed=bool(self._seal)),
             lambda: names,
             lambda: detectors(shell),
             allowed.token,

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from app.admission.gatekeeper import Busy, Gatekeeper, NotReady
 from app.conventions import ADMISSION_REPLIES, ADMISSION_REQUESTS, DEAD_LETTER
@@ -58,9 +58,13 @@ class Relay:
         """Answer without end. What was answered is committed afterwards: a request may be answered twice, never not."""
         self._consumer.subscribe([self._settings.topic(ADMISSION_REQUESTS)])
         while True:
-            found: dict[Any, Any] = await self._consumer.getmany(
-                timeout_ms=_POLL_MS, max_records=self._settings.admission_concurrency
-            )
+            try:
+                found: dict[Any, Any] = await self._consumer.getmany(
+                    timeout_ms=_POLL_MS, max_records=self._settings.admission_concurrency
+                )
+            except (OffsetOutOfRangeError, NoOffsetForPartitionError) as error:
+                await self._begin(error)
+                continue
             records = [record for of_partition in found.values() for record in of_partition]
             if not records:
                 continue
@@ -72,6 +76,20 @@ class Relay:
                 log.warning("requests could not be answered: %s", error)
                 await asyncio.sleep(_AGAIN_SECONDS)
                 await self._seek_back()
+
+    async def _begin(self, error: Exception) -> None:
+        """Go to the beginning of what is there: nothing was answered yet, or what was answered is not there any more.
+
+        From the earliest: what waited too long is told so, and nothing falls between two owners of a partition.
+        """
+        found = error.args[0]
+        tps = list(found) if isinstance(error, OffsetOutOfRangeError) else [found]
+        if isinstance(error, OffsetOutOfRangeError):
+            log.error("requests that were not answered are not there any more: %s is out of range", found)
+        try:
+            await self._consumer.seek_to_beginning(*tps)
+        except (KafkaError, AssertionError) as unsaid:
+            log.warning("where to go on could not be asked: %s", unsaid)
 
     async def _seek_back(self) -> None:
         try:

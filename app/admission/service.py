@@ -21,6 +21,7 @@ from app.core.outcomes import DecisionRecord
 from app.core.policy import NONE, Policy
 from app.directives import Directives
 from app.errors import SettingError
+from app.follow import FollowCollector
 from app.policy.bundles import Bundles
 from app.policy.trust import TrustFiles
 from app.policy.watch import Source, Watch
@@ -92,8 +93,8 @@ class _Gate:
             # Decisions of one moment go out together.
             producer = await kafka.opened(stack, kafka.producer(settings, linger_ms=1), settings)
             reader = await kafka.opened(stack, kafka.consumer(settings, fetch_max_wait_ms=50), settings)
-            # From the earliest: what waited too long is told so, and nothing falls between two owners of a partition.
-            asker = kafka.consumer(settings, group_id=f"{settings.group}-admission", fetch_max_wait_ms=20)
+            options = {"fetch_max_wait_ms": 20, "auto_offset_reset": "none"}  # the relay seeks, and says so
+            asker = kafka.consumer(settings, group_id=f"{settings.group}-admission", **options)
             await kafka.opened(stack, asker, settings)
             directives = Directives(reader, settings.topic(DIRECTIVES), settings.partitions)
 
@@ -137,8 +138,9 @@ class _Gate:
         return {0: self._source.policy or NONE}
 
     async def _serve(self, gatekeeper: Gatekeeper, directives: Directives, watch: Watch) -> Callable[[], Any]:
-        registry = registry_of(AdmissionCollector(gatekeeper, directives), PolicyCollector(self._in_force, watch))
-        allowed = self._allowed
+        followed = FollowCollector(directives.follow, self._settings.topic_prefix)
+        collectors = AdmissionCollector(gatekeeper, directives), PolicyCollector(self._in_force, watch), followed
+        registry, allowed = registry_of(*collectors), self._allowed
         pages = application(gatekeeper, registry, directives.active, allowed.token, allowed.hosts)
         stop = await serve(pages, self._listener, allowed.certificate)
         log.info("the gate answers at %s://%s:%d/v1/admission", allowed.scheme, *self._listener.getsockname()[:2])

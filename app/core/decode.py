@@ -56,6 +56,11 @@ class Reason(StrEnum):
     CONFLICTING_DUPLICATE = "conflicting_duplicate"
     POLICY_REFUSED = "policy_refused"
     UNSEALED_CONTROL = "unsealed_control"
+    #: Set aside before they came to a stage (`app.stream`): they do not parse; they become too large as they are
+    #: decompressed; they ended the process twice.
+    CORRUPT_BATCH = "corrupt_batch"
+    DECOMPRESSION_BOMB = "decompression_bomb"
+    POISON = "poison"
 
 
 class Rejection(msgspec.Struct, frozen=True, gc=False):

@@ -41,6 +41,13 @@ class Output:
         shown = detail if len(detail) <= _MOST_DETAIL else f"{detail[:_MOST_DETAIL]} ..."
         self.outcomes.dead_letters.append(DeadLetter(record, batch.topic, batch.partition, reason, shown))
 
+    def set_aside(self, batch: Batch, reason: str, detail: str) -> Outcomes:
+        """Reject records that are not to be looked into at all."""
+        self.begin(batch)
+        for record in batch.records:
+            self.reject(record, Reason(reason), detail)
+        return self.outcomes
+
     def observe(self, key: str, observation: Observation) -> None:
         """Hand an observation on to its stream."""
         found = self._observations.get(key)

@@ -165,6 +165,20 @@ class RunStage:
             output.pack(producer).sequences[producer] = packed(numbers)
         return output.outcomes
 
+    def set_aside(self, batch: Batch, reason: str, detail: str) -> Outcomes:
+        """Take note of records that are not to be taken in: they become dead letters.
+
+        Parameters
+        ----------
+        batch
+            As for `apply`.
+        reason
+            The value of a `Reason`.
+        detail
+            For the person who will look.
+        """
+        return self._output.set_aside(batch, reason, detail)
+
     def _take_job(self, record: Record) -> None:
         read = read_job(record.value, record.headers)
         if isinstance(read, Rejection):

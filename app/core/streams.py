@@ -318,6 +318,20 @@ class StreamStage:
         else:
             self._output.reject(record, Reason.UNKNOWN_TYPE, "unexpected control record for this topic")
 
+    def set_aside(self, batch: Batch, reason: str, detail: str) -> Outcomes:
+        """Take note of records that are not to be taken in: they become dead letters.
+
+        Parameters
+        ----------
+        batch
+            As for `apply`.
+        reason
+            The value of a `Reason`.
+        detail
+            For the person who will look.
+        """
+        return self._output.set_aside(batch, reason, detail)
+
     def _take(self, pack: Pack) -> None:
         source = pack.topic, pack.partition
         for broken in pack.broken:

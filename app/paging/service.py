@@ -25,7 +25,7 @@ from app.core.outcomes import Alert
 from app.core.paging import RESEND_SECONDS, Book
 from app.core.telling import Telling
 from app.directives import Directives
-from app.follow import Follow
+from app.follow import Follow, FollowCollector
 from app.paging import capture
 from app.paging.alertmanager import Alertmanager
 from app.paging.desk import Desk
@@ -208,7 +208,8 @@ class _Pager:
 
     async def _serve(self, desk: Desk, follow: Follow) -> Callable[[], Any]:
         clients, unreadable, read_at = lambda: self._clients, lambda: self._unreadable, lambda: follow.read_at
-        registry = registry_of(PagerCollector(self._book, clients, desk, unreadable, read_at, build_info()))
+        followed = FollowCollector(follow, self._settings.topic_prefix)
+        registry = registry_of(PagerCollector(self._book, clients, desk, unreadable, read_at, build_info()), followed)
         settings = self._settings
 
         async def find(run_id: str, since: float, until: float) -> Records:

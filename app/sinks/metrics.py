@@ -319,13 +319,6 @@ class StageCollector(Collector):
             lag.add_metric([topic, str(partition)], records)
         yield lag
         yield from self._tracing()
-        for name, text, value in (
-            ("records_deleted_unread", "records Kafka deleted before we read them", sum(shell.lost.values())),
-            ("offsets_skipped", "offsets without a record: transaction markers, compaction", shell.skipped),
-        ):
-            family = CounterMetricFamily(METRIC_PREFIX + name, text)
-            family.add_metric([], value)
-            yield family
         age = GaugeMetricFamily(
             METRIC_PREFIX + "checkpoint_age_seconds", "time since the last checkpoint", labels=["stage", "partition"]
         )

@@ -9,19 +9,24 @@ time, never correctness.
 
 import asyncio
 import uuid
+from collections import defaultdict
 from collections.abc import Mapping
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from msgspec import Struct
 
+from app.stream.protocol import Notes
+
 #: Below the 1 MiB that brokers take by default.
 PIECE_BYTES: Final = 900_000
 _MANIFEST: Final = b"/manifest"
+_NOTES: Final = b"/notes"
 _LOOK_BACK: Final = (64, 4_096, 262_144)
 _READ_SECONDS: Final = 60.0
+_NO_NOTES: Final = Notes()
 
 
 class Manifest(Struct, frozen=True):
@@ -34,6 +39,8 @@ class Manifest(Struct, frozen=True):
     pieces: int
     size: int
     digest: str
+    #: Manifests of earlier versions have none.
+    notes: Notes = Notes()
 
 
 class CheckpointError(RuntimeError):
@@ -76,9 +83,13 @@ class CheckpointStore:
         self._consumer = consumer
         self._topic = topic
         self._reading = asyncio.Lock()
+        #: One at a time: what is written last must be what was known last.
+        self._writing: dict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._previous: dict[tuple[str, int], Manifest] = {}
 
-    async def write(self, name: str, partition: int, positions: Mapping[str, int], state: bytes) -> None:
+    async def write(
+        self, name: str, partition: int, positions: Mapping[str, int], state: bytes, notes: Notes = _NO_NOTES
+    ) -> None:
         """Write a checkpoint and return when it is durable.
 
         Raises
@@ -86,21 +97,38 @@ class CheckpointStore:
         aiokafka.errors.KafkaError
             If the broker does not take it.
         """
-        checkpoint = uuid.uuid4().hex
-        first = -1
-        for index, start in enumerate(range(0, len(state), PIECE_BYTES)):
-            piece = state[start : start + PIECE_BYTES]
-            written = await self._producer.send_and_wait(
-                self._topic, piece, key=_piece_key(name, checkpoint, index), partition=partition
+        async with self._writing[name, partition]:
+            checkpoint = uuid.uuid4().hex
+            first = -1
+            for index, start in enumerate(range(0, len(state), PIECE_BYTES)):
+                piece = state[start : start + PIECE_BYTES]
+                written = await self._producer.send_and_wait(
+                    self._topic, piece, key=_piece_key(name, checkpoint, index), partition=partition
+                )
+                first = written.offset if index == 0 else first
+            pieces = -(-len(state) // PIECE_BYTES)
+            manifest = Manifest(
+                checkpoint, dict(positions), first, pieces, len(state), sha256(state).hexdigest(), notes
             )
-            first = written.offset if index == 0 else first
-        pieces = -(-len(state) // PIECE_BYTES)
-        manifest = Manifest(checkpoint, dict(positions), first, pieces, len(state), sha256(state).hexdigest())
-        await self._producer.send_and_wait(
-            self._topic, msgspec.msgpack.encode(manifest), key=name.encode() + _MANIFEST, partition=partition
-        )
-        await self._delete(name, partition, self._previous.get((name, partition)))
-        self._previous[name, partition] = manifest
+            await self._put(name.encode() + _MANIFEST, partition, manifest)
+            await self._delete(name, partition, self._previous.get((name, partition)))
+            self._previous[name, partition] = manifest
+
+    async def note(self, name: str, partition: int, notes: Notes) -> None:
+        """Write notes that hold instead of those of the last checkpoint, until the next; return when they are durable.
+
+        They are a record of their own: a manifest that is written again may name pieces that another writer deleted.
+
+        Raises
+        ------
+        aiokafka.errors.KafkaError
+            If the broker does not take them.
+        """
+        async with self._writing[name, partition]:
+            await self._put(name.encode() + _NOTES, partition, notes)
+
+    async def _put(self, key: bytes, partition: int, value: Struct) -> None:
+        await self._producer.send_and_wait(self._topic, msgspec.msgpack.encode(value), key=key, partition=partition)
 
     async def _delete(self, name: str, partition: int, manifest: Manifest | None) -> None:
         if manifest is not None:
@@ -108,8 +136,8 @@ class CheckpointStore:
                 key = _piece_key(name, manifest.checkpoint, index)
                 await self._producer.send(self._topic, None, key=key, partition=partition)
 
-    async def read(self, name: str, partition: int) -> tuple[dict[str, int], bytes] | None:
-        """The positions and the state of the last complete checkpoint, or None where there is none.
+    async def read(self, name: str, partition: int) -> tuple[dict[str, int], bytes, Notes] | None:
+        """The positions, state and notes of the last complete checkpoint, or None where there is none.
 
         Raises
         ------
@@ -121,12 +149,12 @@ class CheckpointStore:
             self._consumer.assign([tp])
             begin = (await self._consumer.beginning_offsets([tp]))[tp]
             end = await end_offset(self._consumer, tp)
-            manifest = await self._last_manifest(tp, name, begin, end)
+            manifest, notes = await self._last(tp, name, begin, end)
             if manifest is None:
-                return None
+                return ({}, b"", notes) if notes is not None else None
             state = await self._pieces(tp, name, manifest, end)
         self._previous[name, partition] = manifest
-        return dict(manifest.positions), state
+        return dict(manifest.positions), state, notes or manifest.notes
 
     def unusable(self, name: str, partition: int, error: Exception) -> str:
         """Say that a checkpoint was read whole and cannot be continued from, why, and what to do."""
@@ -135,26 +163,32 @@ class CheckpointStore:
             f"{way_out(self._topic, name, partition)}"
         )
 
-    async def _last_manifest(self, tp: TopicPartition, name: str, begin: int, end: int) -> Manifest | None:
-        """The last manifest, looked for from the end in growing steps: a checkpoint's last record is its manifest."""
-        key = name.encode() + _MANIFEST
+    async def _last(self, tp: TopicPartition, name: str, begin: int, end: int) -> tuple[Manifest | None, Notes | None]:
+        """The last manifest and the last notes after it.
+
+        They are looked for from the end in growing steps: a checkpoint's last record is its manifest.
+        """
+        manifest_key, notes_key = name.encode() + _MANIFEST, name.encode() + _NOTES
+        found: Any = None
+        noted: bytes | None = None
         for step in (*_LOOK_BACK, end):
             start = max(begin, end - step)
-            found = None
+            found = noted = None
             async for record in self._records(tp, start, end):
-                if record.key == key:
-                    found = record
-            if found is not None:
-                if not found.value:
-                    return None  # somebody dropped it
-                try:
-                    return msgspec.msgpack.decode(found.value, type=Manifest)
-                except msgspec.MsgspecError as error:
-                    said = f"the manifest of {name} in {tp.topic}/{tp.partition} was damaged in Kafka: {error}"
-                    raise CheckpointError(f"{said}. {way_out(tp.topic, name, tp.partition)}") from error
-            if start == begin:
+                if record.key == manifest_key:
+                    found, noted = record, None
+                elif record.key == notes_key and record.value:
+                    noted = record.value
+            if found is not None or start == begin:
                 break
-        return None
+        try:
+            notes = None if noted is None else msgspec.msgpack.decode(noted, type=Notes)
+            if found is None or not found.value:  # there is none, or somebody dropped it
+                return None, notes
+            return msgspec.msgpack.decode(found.value, type=Manifest), notes
+        except msgspec.MsgspecError as error:
+            said = f"the manifest of {name} in {tp.topic}/{tp.partition} was damaged in Kafka: {error}"
+            raise CheckpointError(f"{said}. {way_out(tp.topic, name, tp.partition)}") from error
 
     async def _pieces(self, tp: TopicPartition, name: str, manifest: Manifest, end: int) -> bytes:
         wanted = {_piece_key(name, manifest.checkpoint, index): index for index in range(manifest.pieces)}

@@ -4,6 +4,10 @@ The way of a batch, in `process`: the stage of its partition applies it -> outco
 checkpoint (state and positions together) is written once the outcomes it contains are durable -> only then are the
 positions committed. Anything that goes wrong on this way ends the process at once: whoever supervises restarts it, and
 it continues from the last checkpoint.
+
+Two things do not end the process: what was read and cannot be (a batch that does not parse, a record that ended the
+process twice) is set aside, as a dead letter; and a log that is not the one that was read any more is read from where
+it begins, with the state that there is (`app.stream.logs`).
 """
 
 import asyncio
@@ -12,52 +16,29 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, NoReturn
 
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 from faust.types import TP
 
 from app.conventions import EXIT_FAIL_STOP
+from app.stream import suspects
 from app.stream.ages import Ages
-from app.stream.checkpoint import CheckpointError
-from app.stream.protocol import Batch, Kind, Sinks, Stage, Store, Traces
+from app.stream.durability import Checkpoints
+from app.stream.logs import Mark
+from app.stream.losses import Losses
+from app.stream.places import Places
+from app.stream.protocol import Batch, Kind, SetAside, Sinks, Store, Traces
+from app.stream.unit import Unit
 
 log = logging.getLogger("qethics.shell")
 
-#: Checkpoints may take this share of a worker's time; the larger the state, the rarer they are.
-_CHECKPOINT_SHARE: Final = 0.05
-#: Writing a state down costs about as much as putting it together: its digest, its way through the producer.
-_WRITING: Final = 2.0
-
-
-class Unit:
-    """One stage of one partition number, with the position of every topic it reads."""
-
-    def __init__(self, kind: Kind, partition: int) -> None:
-        self.kind = kind
-        self.partition = partition
-        self.stage: Stage = kind.build(partition)
-        self.positions: dict[str, int] = {}
-        #: When it last took anything in.
-        self.applied_at = time.time()
-        self.writing: asyncio.Future[None] | None = None
-        #: Topic -> the offset of the first heartbeat that was written for it since it was made.
-        self.first_beats: dict[str, int] = {}
-        self.checkpointed: dict[str, int] = {}
-        self.checkpointed_at = time.time()
-        self.next_checkpoint = 0.0
-        #: Seconds of this process that the last checkpoint took.
-        self.cost = 0.0
-        self.lock = asyncio.Lock()
-
-    @property
-    def has_caught_up(self) -> bool:
-        """Whether all that was in the logs when it was made has been taken in: a heartbeat from then on came through.
-
-        By places in the log and not by clocks: one that is set back would hide a partition for as long.
-        """
-        beats = self.first_beats
-        return all(name in beats and self.positions.get(name, 0) > beats[name] for name in self.kind.topics)
+#: What a process that is to end may still take to say why.
+_LAST_WORD_SECONDS: Final = 10.0
+#: When outcomes cannot be written, these are no fault of the records; the others, and outcomes too large to write, are.
+_NOT_OF_RECORDS: Final = (KafkaError, OSError, TimeoutError)
+_TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 
 class Shell:
@@ -65,6 +46,8 @@ class Shell:
 
     Parameters
     ----------
+    partitions
+        How many of each topic are served.
     deployment
         Whose checkpoints they are; two groups on one set of topics do not get in each other's way.
     kinds
@@ -75,6 +58,8 @@ class Shell:
         Tells the group which positions are durable.
     beginnings
         The first offset that each partition still has.
+    replaced
+        Which logs are not those any more that records, as marked, were read from; and how that shows.
     beat
         Puts a heartbeat into a partition of a topic (its short name), and returns its offset.
     topic
@@ -88,12 +73,14 @@ class Shell:
     def __init__(
         self,
         *,
+        partitions: int,
         deployment: str,
         kinds: Sequence[Kind],
         sinks: Sinks,
         store: Store,
         commit: Callable[[dict[TP, int]], Awaitable[Any]],
         beginnings: Callable[[Iterable[TP]], Awaitable[dict[TP, int]]],
+        replaced: Callable[[Mapping[TP, Mark]], Awaitable[dict[TP, str]]],
         beat: Callable[[str, int], Awaitable[int]],
         topic: Callable[[str], str],
         client_options: dict[str, Any],
@@ -105,28 +92,28 @@ class Shell:
     ) -> None:
         #: Counts the restores; a batch of an earlier one is void.
         self.generation = 0
+        self.partitions = partitions
         self.client_options = client_options
         self.consumer_options = consumer_options
         self.units: dict[tuple[str, int], Unit] = {}
         self.ages = Ages()
-        self.lost: dict[TP, int] = {}
-        #: Offsets that hold no record: markers of transactions, and what compaction removed.
-        self.skipped = 0
+        self.losses = Losses()
+        #: A log was seen to be another; whoever delivers is to begin again, from `restore`.
+        self.doubtful = False
         self.restored_seconds = 0.0
         self.ready = False
-        self._deployment = deployment
         self._kinds = {topic(name): (kind, name) for kind in kinds for name in kind.topics}
         self._topic = topic
         self._sinks = sinks
-        self._store = store
+        self._checkpoints = Checkpoints(deployment, store, topic, checkpoint_seconds, traces)
         self._commit = commit
         self._beginnings = beginnings
+        self._places = Places(topic, replaced, self.losses)
         self._beat = beat
         self._checkpoint_seconds = checkpoint_seconds
         self._heartbeat_seconds = heartbeat_seconds
         self._stall_seconds = stall_seconds
         self._traces = traces
-        self._durable: dict[TP, int] = {}
         self._progress_at = time.monotonic()
 
     @property
@@ -134,37 +121,74 @@ class Shell:
         """Full names of the topics to subscribe to."""
         return list(self._kinds)
 
+    @property
+    def names(self) -> dict[str, str]:
+        """Full name -> short name of each topic."""
+        return {topic: name for topic, (_, name) in self._kinds.items()}
+
     # -- the way of a batch ------------------------------------------------------------------------------------------
 
     async def process(self, batch: Batch) -> None:
         """Apply a batch and send its outcomes on their way."""
         kind, name = self._kinds[batch.topic]
-        if kind.prepare is not None:
-            await kind.prepare(batch._replace(topic=name))
         unit = self.units.get((kind.name, batch.partition))
-        while unit is not None and unit.writing is not None and not unit.writing.done():
+        if unit is None:
+            return  # revoked while it was waiting; the next owner continues from the checkpoint
+        parts = suspects.parts(unit.suspects, name, batch) if unit.suspects else [(batch, batch.unreadable)]
+        for part, aside in parts:
+            if kind.prepare is not None and aside is None:
+                try:
+                    await kind.prepare(part._replace(topic=name))
+                except Exception as error:
+                    await self._blame(unit, name, part, error)
+            await self._take(unit, name, part, aside)
+
+    async def _take(self, unit: Unit, name: str, batch: Batch, aside: SetAside | None) -> None:
+        while unit.writing is not None and not unit.writing.done():
             # One write of a partition at a time, so that what is derived from it arrives in order.
             await asyncio.shield(unit.writing)
-        if unit is None or not self._held(unit):
-            return  # revoked while it was waiting; the next owner continues from the checkpoint
-        if batch.generation != self.generation:
+        if not self._held(unit) or batch.generation != self.generation:
             return  # it waited through a rebalance; what it holds is fetched again from the restored position
         if batch.first != unit.positions[name]:
             raise RuntimeError(f"{batch.topic}/{batch.partition}: {batch.first} does not join {unit.positions[name]}")
-        self.skipped += batch.next - batch.first - len(batch.records)
         taken_at = time.time()
-        outcomes = unit.stage.apply(batch._replace(topic=name))
-        unit.positions[name] = batch.next
-        unit.applied_at = applied_at = time.time()
-        unit.writing = asyncio.ensure_future(self._write(batch, outcomes, taken_at, applied_at))
+        try:
+            outcomes = unit.take(batch._replace(topic=name), aside)
+        except Exception as error:
+            await self._blame(unit, name, batch, error)
+        applied_at = unit.applied_at
+        unit.writing = asyncio.ensure_future(self._write(unit, name, batch, outcomes, taken_at))
         unit.writing.add_done_callback(self._written)
         self._progress_at = time.monotonic()
-        self.ages.add(batch.records, applied_at)
+        if aside is None:
+            self.losses.skipped += batch.next - batch.first - len(batch.records)
+            self.ages.add(batch.records, applied_at)
+        else:
+            self.losses.were_set_aside(batch, aside)
 
-    async def _write(self, batch: Batch, outcomes: Any, taken_at: float, applied_at: float) -> None:
-        await self._sinks.write(batch.partition, outcomes)
+    async def _write(self, unit: Unit, name: str, batch: Batch, outcomes: Any, taken_at: float) -> None:
+        applied_at = unit.applied_at
+        try:
+            await self._sinks.write(batch.partition, outcomes)
+        except Exception as error:
+            if isinstance(error, _NOT_OF_RECORDS) and not isinstance(error, _TOO_LARGE):
+                raise
+            await self._blame(unit, name, batch, error)
         if self._traces is not None:
             self._traces.batch(batch, outcomes, taken_at, applied_at, time.time())
+
+    async def _blame(self, unit: Unit, name: str, batch: Batch, error: Exception) -> NoReturn:
+        """Note that a batch ends the process, for whoever continues from the checkpoint, and end it."""
+        self.units.pop((unit.kind.name, unit.partition), None)
+        unit.void = True
+        notes = unit.notes_after(name, batch, error)
+        try:
+            await asyncio.wait_for(self._checkpoints.note(unit, notes), _LAST_WORD_SECONDS)
+        except Exception as unsaid:
+            error.add_note(f"what was being taken in could not be noted: {unsaid}")
+        last = batch.records[-1].offset
+        error.add_note(f"{batch.topic}/{batch.partition}: while {batch.records[0].offset} to {last} were taken in")
+        self.fail(error)
 
     def _written(self, future: "asyncio.Future[None]") -> None:
         if not future.cancelled() and (error := future.exception()) is not None:
@@ -173,33 +197,8 @@ class Shell:
     # -- durability --------------------------------------------------------------------------------------------------
 
     def durable(self, tp: TP) -> int | None:
-        """The position up to which everything that follows from a partition is durable; None before the first."""
-        return self._durable.get(tp)
-
-    async def checkpoint(self, unit: Unit) -> None:
-        """Write a checkpoint of one unit and return when it is durable."""
-        async with unit.lock:
-            if unit.positions == unit.checkpointed:
-                return
-            began, began_at = time.monotonic(), time.time()
-            # No await between the two: state and positions belong together.
-            state, positions = unit.stage.snapshot(), dict(unit.positions)
-            unit.cost = _WRITING * (time.monotonic() - began)
-            if unit.writing is not None:
-                await asyncio.shield(unit.writing)
-            await self._store.write(self._name(unit), unit.partition, positions, state)
-            unit.checkpointed, unit.checkpointed_at = positions, time.time()
-            if self._traces is not None:
-                self._traces.checkpoint(unit.kind.name, unit.partition, len(state), began_at, unit.checkpointed_at)
-            share = sum(each.cost for each in self.units.values()) / _CHECKPOINT_SHARE
-            unit.next_checkpoint = time.monotonic() + max(self._checkpoint_seconds, share)
-            self._durable.update(self._by_tp(unit, positions))
-
-    def _name(self, unit: Unit) -> str:
-        return f"{self._deployment}/{unit.kind.name}"
-
-    def _by_tp(self, unit: Unit, positions: dict[str, int]) -> dict[TP, int]:
-        return {TP(self._topic(name), unit.partition): offset for name, offset in positions.items()}
+        """The offset up to which everything that follows from a partition is durable; None before the first."""
+        return self._checkpoints.offsets.get(tp)
 
     async def run_checkpoints(self) -> None:
         """Checkpoint every unit now and then, without end."""
@@ -207,7 +206,7 @@ class Shell:
             await asyncio.sleep(self._checkpoint_seconds / 8)
             for unit in list(self.units.values()):
                 if time.monotonic() >= unit.next_checkpoint and self._held(unit):
-                    await self.checkpoint(unit)
+                    await self._checkpoints.write(unit, self.units.values())
 
     def _held(self, unit: Unit) -> bool:
         return self.units.get((unit.kind.name, unit.partition)) is unit
@@ -215,7 +214,7 @@ class Shell:
     # -- coming and going --------------------------------------------------------------------------------------------
 
     async def restore(self, assigned: set[TP], current: Callable[[], bool]) -> dict[TP, int] | None:
-        """Make the units of what is assigned, from their checkpoints; says where to continue.
+        """Make the units of what is assigned, from their checkpoints; says at which positions to continue.
 
         None, and nothing is changed, if `current` says at the end that the assignment is no longer the one in force.
         """
@@ -223,25 +222,15 @@ class Shell:
         wanted = {(self._kinds[tp.topic][0].name, tp.partition): tp for tp in assigned if tp.topic in self._kinds}
         units = [Unit(self._kinds[tp.topic][0], tp.partition) for tp in wanted.values()]
         beginnings = await self._beginnings(assigned)
-        positions: dict[TP, int] = {}
         for unit in units:
-            found = await self._store.read(self._name(unit), unit.partition)
-            if found is not None:
-                unit.positions, state = found
-                try:
-                    unit.stage.restore(state)
-                except ValueError as error:
-                    raise CheckpointError(self._store.unusable(self._name(unit), unit.partition, error)) from error
-                unit.checkpointed = dict(unit.positions)
-            for name in unit.kind.topics:
-                tp = TP(self._topic(name), unit.partition)
-                self._check_retention(unit, name, tp, beginnings[tp])
-                positions[tp] = unit.positions[name]
+            await self._checkpoints.read(unit)
+        await self._places.locate(units, beginnings)
+        positions = {TP(self._topic(name), unit.partition): at for unit in units for name, at in unit.positions.items()}
         if not current():
             return None
         self.generation += 1
         self.units = {(unit.kind.name, unit.partition): unit for unit in units}
-        self._durable = {tp: offset for unit in units for tp, offset in self._by_tp(unit, unit.checkpointed).items()}
+        self._checkpoints.hold(units)
         self.restored_seconds = time.monotonic() - began
         self._progress_at = time.monotonic()
         self.ready = True
@@ -250,24 +239,30 @@ class Shell:
         log.info("restored %d units in %.2f s", len(units), self.restored_seconds)
         return positions
 
-    def _check_retention(self, unit: Unit, name: str, tp: TP, beginning: int) -> None:
-        """Records that Kafka deleted before we read them are lost; say so and go on with what there is."""
-        position = unit.positions.setdefault(name, beginning)
-        if position < beginning:
-            self.lost[tp] = self.lost.get(tp, 0) + beginning - position
-            log.error("%s/%d: records %d to %d were deleted unread", tp.topic, tp.partition, position, beginning - 1)
-            unit.positions[name] = beginning
+    async def again(self) -> None:
+        """Make everything durable and let go of all units: where we stood is not to be gone on from."""
+        self.generation += 1  # what waits is of no use any more
+        await self._let_go()
 
     async def leave(self) -> None:
         """Make everything durable, tell the group, and let go of all units."""
-        units = list(self.units.values())
-        for unit in units:
-            await self.checkpoint(unit)
-        if self._durable:
-            await self._commit(dict(self._durable))
+        await self._let_go(tell=self._commit)
+
+    async def _let_go(self, tell: Callable[[dict[TP, int]], Awaitable[Any]] | None = None) -> None:
+        for unit in list(self.units.values()):
+            await self._checkpoints.write(unit, self.units.values())
+        if self._checkpoints.offsets and tell is not None:
+            await tell(dict(self._checkpoints.offsets))
         self.units = {}
-        self.ready = False
+        self.ready = self.doubtful = False
         self._progress_at = time.monotonic()
+
+    async def run_looks(self) -> None:
+        """Look whether the logs are still those that were read, without end; `doubtful` says if one is not."""
+        await self._places.watch(lambda: list(self.units.values()), self._doubt)
+
+    def _doubt(self, looked_at: list[Unit]) -> None:
+        self.doubtful = all(map(self._held, looked_at))  # else they were let go of meanwhile
 
     # -- heartbeats and watchdog -------------------------------------------------------------------------------------
 
@@ -295,12 +290,12 @@ class Shell:
             if self.units and waiting() > 0:
                 self.fail(RuntimeError(f"{waiting()} records wait and none was taken in for {stalled:.0f} s"))
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> NoReturn:
         """Stop at once, before another record is applied. Does not return."""
         fail_stop(error)
 
 
-def fail_stop(error: BaseException) -> None:
+def fail_stop(error: BaseException) -> NoReturn:
     """Say why and end the process without running anything else."""
     sys.stderr.write("".join(traceback.format_exception(error)))
     sys.stderr.write(f"qethics worker stopped itself: {type(error).__name__}: {error}\n")

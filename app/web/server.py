@@ -30,6 +30,8 @@ _FIGURES: Final = (
     ("last_checkpoint_seconds_ago", "oldest last checkpoint (seconds ago)"),
     ("records_deleted_unread", "records Kafka deleted unread"),
     ("control_records_sealed", "control records are sealed with a key"),
+    ("logs_began_anew", "logs that began anew"),
+    ("records_set_aside", "records set aside"),
 )
 
 
@@ -69,7 +71,10 @@ def application(
         return web.json_response(detectors(), dumps=lambda value: json.dumps(value, allow_nan=False))
 
     async def readyz(request: web.Request) -> web.Response:
-        if status()["ready"]:
+        found = status()
+        if found["complaints"]:
+            return web.Response(text="".join(f"{complaint}\n" for complaint in found["complaints"]), status=503)
+        if found["ready"]:
             return web.Response(text="ready\n")
         return web.Response(text="no partitions restored yet\n", status=503)
 

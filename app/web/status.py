@@ -2,7 +2,7 @@
 
 import time
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.core.runs import RunStage
@@ -13,7 +13,12 @@ from app.stream.shell import Shell
 
 
 def status(
-    shell: Shell, lag: Mapping[tuple[str, int], int], build: Mapping[str, str], *, sealed: bool = False
+    shell: Shell,
+    lag: Mapping[tuple[str, int], int],
+    build: Mapping[str, str],
+    complaints: Sequence[str] = (),
+    *,
+    sealed: bool = False,
 ) -> dict[str, Any]:
     """Totals of what this worker holds.
 
@@ -25,6 +30,8 @@ def status(
         Records of each (topic, partition) that wait.
     build
         What identifies this build.
+    complaints
+        What is wrong with the topics, in words.
     sealed
         Whether control records have to be sealed with a key.
     """
@@ -52,7 +59,10 @@ def status(
         "events_lost": total("lost"),
         "fidelity": _fidelity(streams),
         "last_checkpoint_seconds_ago": max((time.time() - unit.checkpointed_at for unit in units), default=None),
-        "records_deleted_unread": sum(shell.lost.values()),
+        "records_deleted_unread": shell.losses.deleted.total(),
+        "logs_began_anew": shell.losses.began_anew.total(),
+        "records_set_aside": shell.losses.set_aside.total(),
+        "complaints": list(complaints),
         "partitions": sorted({unit.partition for unit in units}),
         "control_records_sealed": sealed,
         "ready": shell.ready,

@@ -2,6 +2,7 @@
 
 from app.main import kinds
 from app.stream.ages import Ages
+from app.stream.losses import Losses
 
 
 class Unit:
@@ -20,7 +21,9 @@ class Shell:
             for kind in kinds(catalog, policy, partitions)
             for number in range(partitions)
         }
-        self.ages, self.lost, self.skipped = Ages(), {}, 0
+        self.ages, self.losses = Ages(), Losses()
+        self.partitions = partitions
+        self.names = {f"t.{name}": name for kind in kinds(catalog, policy, partitions) for name in kind.topics}
         self.ready, self.restored_seconds = True, 0.0
 
 

@@ -18,8 +18,10 @@ from app.gameday.panels import filled
 from app.paging.desk import Desk
 from app.paging.metrics import PagerCollector
 from app.policy.watch import Source, Watch
+from app.sinks.loss_metrics import LossCollector
 from app.sinks.metrics import StageCollector
 from app.sinks.policy_metrics import PolicyCollector
+from app.stream.partitions import PartitionWatch
 
 GRAFANA = DEFAULT_DIRECTORY.parent / "grafana"
 #: The panels, as the source document lists them.
@@ -127,6 +129,7 @@ def names(catalog, policy):
     )
     watch = Watch(Source(Path("bundle"), None, Path("version")), None, in_force=dict, activate=None)
     registry.register(PolicyCollector(dict, watch))
+    registry.register(LossCollector(Shell(catalog, policy), PartitionWatch((), 4, None, None)))
     kinds = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"], "info": ["_info"]}
     return {family.name + suffix for family in registry.collect() for suffix in kinds.get(family.type, [""])}
 

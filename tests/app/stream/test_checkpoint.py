@@ -10,6 +10,8 @@ from cluster import Cluster
 
 from app import kafka
 from app.stream.checkpoint import PIECE_BYTES, CheckpointError, CheckpointStore, Manifest, end_offset
+from app.stream.logs import Mark
+from app.stream.protocol import Notes, Suspect
 
 pytestmark = pytest.mark.broker
 POSITIONS = {"jobs": 12, "results": 34}
@@ -47,7 +49,40 @@ def test_what_was_written_is_read(run, size):
         await store().write("g/runs", 1, POSITIONS, state)
         return await store().read("g/runs", 1)
 
-    assert run(scenario) == (POSITIONS, state)
+    assert run(scenario) == (POSITIONS, state, Notes())
+
+
+def test_notes_are_kept_beside_a_checkpoint_and_beside_none(run):
+    marks, suspects = {"jobs": Mark(11, 1, "ab")}, (Suspect("jobs", 5, 9, 1, "why"),)
+
+    async def scenario(store, producer, settings):
+        await store().note("g/new", 0, Notes(marks, suspects))
+        writer = store()
+        await writer.write("g/runs", 0, POSITIONS, b"state", Notes(marks))
+        await writer.note("g/runs", 0, Notes(marks, suspects))
+        noted = await store().read("g/new", 0), await store().read("g/runs", 0)
+        await writer.write("g/runs", 0, POSITIONS, b"state", Notes(marks))
+        return *noted, await store().read("g/runs", 0)
+
+    noted = Notes(marks, suspects)
+    assert run(scenario) == (({}, b"", noted), (POSITIONS, b"state", noted), (POSITIONS, b"state", Notes(marks)))
+
+
+def test_notes_of_a_writer_that_lost_its_place_leave_the_checkpoint_of_its_heir(run):
+    async def scenario(store, producer, settings):
+        zombie, heir = store(), store()
+        await zombie.write("g/runs", 0, {"jobs": 1}, b"old")
+        await heir.read("g/runs", 0)
+        await heir.write("g/runs", 0, {"jobs": 2}, b"new")
+        await zombie.note("g/runs", 0, Notes(suspects=(Suspect("jobs", 1, 2, 1, "why"),)))
+        return (await store().read("g/runs", 0))[:2]
+
+    assert run(scenario) == ({"jobs": 2}, b"new")
+
+
+def test_a_checkpoint_of_an_earlier_version_is_read():
+    earlier = {"checkpoint": "c", "positions": POSITIONS, "first": 0, "pieces": 1, "size": 1, "digest": "d"}
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(earlier), type=Manifest).notes == Notes()
 
 
 def test_the_last_one_counts_and_names_do_not_mix(run):
@@ -60,7 +95,7 @@ def test_the_last_one_counts_and_names_do_not_mix(run):
         assert await store().read("g/runs", 1) is None
         return await store().read("g/runs", 0), await store().read("g/streams", 0)
 
-    assert run(scenario) == (({"jobs": 29}, b"runs29"), ({"samples": 29}, b"streams29"))
+    assert run(scenario) == (({"jobs": 29}, b"runs29", Notes()), ({"samples": 29}, b"streams29", Notes()))
 
 
 def test_pieces_without_a_manifest_are_as_if_never_begun(run):
@@ -72,7 +107,7 @@ def test_pieces_without_a_manifest_are_as_if_never_begun(run):
             )
         return await store().read("g/runs", 0)
 
-    assert run(scenario) == (POSITIONS, b"whole")
+    assert run(scenario) == (POSITIONS, b"whole", Notes())
 
 
 def test_two_writers_that_do_not_know_of_each_other_leave_a_whole_checkpoint(run):
@@ -86,7 +121,7 @@ def test_two_writers_that_do_not_know_of_each_other_leave_a_whole_checkpoint(run
         )
         return await store().read("g/runs", 0)
 
-    positions, state = run(scenario)
+    positions, state, _ = run(scenario)
     assert state == {1: b"old", 2: b"new"}[positions["jobs"]] * PIECE_BYTES
 
 

@@ -10,13 +10,16 @@ from importlib.metadata import version
 import faust.transport.conductor
 import pytest
 from aiokafka.consumer import fetcher
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from faust import App
 from faust.tables.recovery import Recovery
 from faust.transport.consumer import Consumer
 from faust.transport.drivers import aiokafka as driver
 
+from app import kafka_batches
 from app.stream import transport
 from app.stream.agents import ShellApp
+from app.stream.partitions import assignor
 
 
 def test_the_versions_are_the_ones_the_overrides_were_written_against():
@@ -35,6 +38,8 @@ OVERRIDDEN = [
     (driver.Consumer, transport.BatchConsumer, "_new_consumer_thread"),
     (driver.AIOKafkaConsumerThread, transport.BatchConsumerThread, "_create_worker_consumer"),
     (fetcher.PartitionRecords, transport.LeanRecords, "_consumer_record"),
+    (fetcher.PartitionRecords, kafka_batches.TolerantRecords, "_unpack_records"),
+    (RangePartitionAssignor, assignor(1), "assign"),
     (driver.Producer, transport.BatchProducer, "_settings_auth"),
     (App, ShellApp, "_on_agent_error"),
 ]
@@ -50,7 +55,15 @@ def test_an_overridden_method_exists_with_the_same_parameters_and_kind(stock, ou
 
 
 def test_nothing_else_is_overridden():
-    named = {name for _, _, name in OVERRIDDEN} | {"_joining"}
+    named = {name for _, _, name in OVERRIDDEN} | {
+        "_joining",
+        "_batches",
+        "_begin_again",
+        "_opened",
+        "_passes_over",
+        "_leniently",
+        "_unreadable",
+    }
     for ours in {ours for _, ours, _ in OVERRIDDEN} - {ShellApp}:
         own = {name for name, value in vars(ours).items() if inspect.isfunction(value)} - {"__init__"}
         assert own <= named
@@ -63,8 +76,9 @@ RELIED_ON = {
     "resumes the flow only after perform_seek": Recovery._resume_streams,
     "waits for agents, then sends on_partitions_revoked": App._on_partitions_revoked,
     "returns records, or waits while the flow is stopped": Consumer._wait_next_records,
-    "makes each record by _consumer_record": fetcher.PartitionRecords._unpack_records,
-    "looks PartitionRecords up when it is called": fetcher.Fetcher._proc_fetch_request,
+    "what ours does as well, for batches that can be read": fetcher.PartitionRecords._unpack_records,
+    "looks PartitionRecords and MemoryRecords up when it is called": fetcher.Fetcher._proc_fetch_request,
+    "stops at the end of the records, and takes over their next_fetch_offset": fetcher.FetchResult.getall,
 }
 DIGESTS = {
     "_drain_messages": "44a2500309e83c63",
@@ -74,6 +88,7 @@ DIGESTS = {
     "_wait_next_records": "6218e1969a636b3f",
     "_unpack_records": "b803e6d46480732c",
     "_proc_fetch_request": "59bf948fff47eed5",
+    "getall": "3e717e30de5068d5",
 }
 
 

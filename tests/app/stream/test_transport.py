@@ -14,6 +14,7 @@ def consumer():
     made = BatchConsumer.__new__(BatchConsumer)
     made._epoch = 3
     made._doubted = {}
+    made._bases = {}
     return made
 
 

@@ -14,10 +14,26 @@ class Ended(Exception):
 class Watched(Shell):
     def __init__(self):
         unused = dict.fromkeys(
-            ("sinks", "store", "commit", "beginnings", "beat", "topic", "client_options", "consumer_options")
+            (
+                "sinks",
+                "store",
+                "commit",
+                "beginnings",
+                "replaced",
+                "beat",
+                "topic",
+                "client_options",
+                "consumer_options",
+            )
         )
         super().__init__(
-            deployment="d", kinds=(), checkpoint_seconds=1, heartbeat_seconds=1, stall_seconds=0.05, **unused
+            partitions=4,
+            deployment="d",
+            kinds=(),
+            checkpoint_seconds=1,
+            heartbeat_seconds=1,
+            stall_seconds=0.05,
+            **unused,
         )
 
     def fail(self, error):
