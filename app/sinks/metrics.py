@@ -42,6 +42,17 @@ _EXPORTED: Final = range(0, len(BOUNDS), 12)
 _EXEMPLAR_CHARACTERS: Final = 128
 
 
+#: Reasons that are shown once they have occurred: each has a page or a counter of its own as well, and a metric has
+#: less than a hundred series.
+_RARE: Final = {
+    Reason.CORRUPT_BATCH,
+    Reason.DECOMPRESSION_BOMB,
+    Reason.POISON,
+    Reason.POLICY_REFUSED,
+    Reason.RUN_FULL,
+}
+
+
 def known_keys(catalog: Catalog, rules: Iterable[Rule], centers: Iterable[str]) -> dict[str, set[Key]]:
     """The counters that exist from the start, at 0: every known label value of what producers choose from."""
     tiers: set[Key] = {(tier,) for tier in (*TIERS, UNKNOWN)}
@@ -55,7 +66,7 @@ def known_keys(catalog: Catalog, rules: Iterable[Rule], centers: Iterable[str]) 
         "applied": {("jobs",), ("results",)},
         "duplicate": {("jobs",), ("results",)},
         "late": {("jobs",), ("results",)},
-        "rejected": {(reason.value,) for reason in Reason},
+        "rejected": {(reason.value,) for reason in Reason if reason not in _RARE},
         "closed": {("complete",), ("incomplete",), ("abandoned",)},
         "M2": {(workload,) for workload in (*catalog.workloads, OTHER)},
         "replay": {(answer,) for answer in ANSWERS},

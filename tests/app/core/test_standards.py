@@ -112,7 +112,7 @@ def played(catalog, policies):
     bench.run("small", workload="bid-pricing", tier="low", purpose="bidding", cost_center="marketing", score=0.4)
     bench.run("dear", usd=499.0)
     bench.put(JOBS, [event("submitted", "bare", at=bench.now, workload="ghz-5", tier="low"), event("failed", "bare")])
-    bench.put(JOBS, [event("submitted", "estimated", at=bench.now, estimated_cost_usd=45.0, **SUBMITTED)])
+    bench.put(JOBS, [event("submitted", "estimated", at=bench.now, **{**SUBMITTED, "estimated_cost_usd": 45.0})])
     bench.run("over", usd=2.0)
     bench.beat(75)
     return bench.verdicts

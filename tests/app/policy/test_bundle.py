@@ -62,7 +62,7 @@ def small(workshop):
     for name in ("decision_test.rego", "fixture_test.rego"):
         (directory / "rules" / name).unlink(missing_ok=True)
     (directory / "rules" / "shots_range_test.rego").write_text(
-        "package qethics.rules.run.shots_range_test\n\nimport rego.v1\n\n"
+        "package qethics_test.shots_range\n\nimport rego.v1\n\n"
         "import data.qethics.rules.run.shots_range\n\n"
         "test_few if count(shots_range.deny) > 0 with input as "
         '{"run": {"shots": 1, "tier": "high", "runtime": "quantum"}}\n'
@@ -367,7 +367,7 @@ def test_a_bundle_is_built_and_verified_by_the_commands(capsys, tmp_path, pair):
     path = tmp_path / "bundle.tar.gz"
     code, out, _ = qethics(capsys, "build", "--key", pair.private, "--output", path, "--version", 12, "--json")
     made = json.loads(out)
-    assert (code, made["version"], made["rules"]) == (0, 12, 24)
+    assert (code, made["version"], made["rules"]) == (0, 12, 25)
     code, out, _ = qethics(capsys, "verify", path, "--keys", pair.public, "--json")
     assert code == 0
     assert json.loads(out)["digest"] == made["digest"]

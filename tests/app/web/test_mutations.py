@@ -67,6 +67,7 @@ def gate(catalog, policy):
 
         active = staticmethod(list)
         unreadable = 0
+        age_seconds = 1.0
 
     return gate_pages(keeper, registry_of(AdmissionCollector(keeper, Known())), list, TOKEN), admission()
 
