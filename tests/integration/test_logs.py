@@ -178,15 +178,14 @@ def test_partitions_that_are_added_are_said_and_what_is_in_them_waits(single):
 
 
 @pytest.mark.real_kafka
-def test_a_follower_starts_over_when_its_topic_is_made_again(single, monkeypatch):
-    monkeypatch.setattr(follow, "_ASK_SECONDS", 0.2)
+def test_a_follower_starts_over_when_its_topic_is_made_again(single):
     settings, taken = single.settings, []
     topic = settings.topic(ALERTS)
 
     async def run():
         producer = await kafka.connected(kafka.producer(settings), settings)
         reader = await kafka.connected(kafka.consumer(settings), settings)
-        followed = follow.Follow(reader, [topic], 1, lambda record: taken.append(record.value))
+        followed = follow.Follow(reader, [topic], 1, lambda record: taken.append(record.value), ask_seconds=0.2)
         running = asyncio.ensure_future(followed.run())
 
         async def send(prefix, count):
