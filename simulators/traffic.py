@@ -313,8 +313,8 @@ class Traffic:
             f',"subject_token":"tok-{number}","encrypted":{"false" if unencrypted else "true"},"seed":{self._made}'
             + ("" if incomplete else f',"inputs_digest":"{digest(run_id)}"')
         )
-        if incomplete and job.tier == "low":
-            own += ',"code_digest":null'
+        if not (incomplete and job.tier == "low"):
+            own += f',"code_digest":"{digest("code", job.workload)}"'
         job_event(0.0, "submitted", "gateway", self._templates[job.workload] + own)
         job_event(0.01, "admitted", "scheduler", f',"decision_id":"d-{number}","policy_revision":"{POLICY_REVISION}"')
         job_event(
@@ -417,7 +417,6 @@ def _submission(job: Job) -> str:
         "submitter": f"svc-{job.cost_center}",
         "cost_center": job.cost_center,
         "feature": job.feature,
-        "code_digest": digest("code", job.workload),
         "circuit_digest": digest("circuit", job.circuit),
         "environment_digest": digest("environment"),
     }
