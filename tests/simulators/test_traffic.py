@@ -90,3 +90,11 @@ def test_the_drift_scenario_drifts_where_its_truth_says_and_nowhere_else():
     }
     assert drop[shift.backend] > 30
     assert all(abs(value) < 15 for backend, value in drop.items() if backend != shift.backend)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_every_record_of_every_scenario_is_an_event(name):
+    made = traffic(3, name)
+    readers = {"jobs": decode_job, "results": decode_result}
+    refused = [found for one in made.runs(300) if isinstance(found := readers[one.topic](one.value), Rejection)]
+    assert refused == []
