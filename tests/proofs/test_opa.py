@@ -83,6 +83,7 @@ def corpus(count):
         "rejected",
         "completed",
         "billed",
+        "reviewed_first",
     }
     for _ in range(count):
         document = {"judging": [part for part in facts.JUDGING if rng.random() < 0.6]}
