@@ -16,7 +16,7 @@ import pytest
 from asking import ask
 from cluster import Cluster
 from faulty_engine import killed_at_random
-from records import dump, lifecycle, result
+from records import ROUTED, dump, lifecycle, result
 from signing import built, key_pair
 
 from app.catalog import DEFAULT_DIRECTORY
@@ -128,7 +128,7 @@ def test_runs_that_were_routed_while_the_gate_was_down_or_in_spite_of_it_are_fou
     cluster.start()
     cluster.await_ready()
     gate = cluster.gate()
-    assert ask(gate, run_id="run-asked")["answer"] == "allow"
+    assert ask(gate, run_id="run-asked", routing=ROUTED)["answer"] == "allow"
     assert ask(gate, run_id="run-denied", shots=1)["answer"] == "deny"
     gate.end()
     runs = ("run-asked", "run-denied", "run-never-asked")
