@@ -130,10 +130,8 @@ class Facts(Struct, frozen=True, gc=False, array_like=True):
         """The input document."""
         return Document(
             judging=self.judging,
-            run=_shown(run_facts(self.declared, self.derived)),
-            routing=RoutingFacts()
-            if self.routing is None
-            else _shown(msgspec.convert(self.routing, RoutingFacts, from_attributes=True)),
+            run=_run_part(self.declared, self.derived),
+            routing=RoutingFacts() if self.routing is None else _routing_part(self.routing),
             decision=self.decision or DecisionFacts(),
             outcome=self.outcome or OutcomeFacts(),
             clear=self.clear,
@@ -147,6 +145,16 @@ def _shown(part: _Part) -> _Part:
     """A part of the document with the shape alone of what may be personal data, as in `Clear`."""
     changed = {name: _shown_value(getattr(part, name)) for name in suspects(part)}
     return msgspec.structs.replace(part, **changed) if changed else part
+
+
+def _run_part(declared: Declared | None, derived: Derived | None) -> RunFacts:
+    """Return the part of the document about a run, as the rules see it."""
+    return _shown(run_facts(declared, derived))
+
+
+def _routing_part(routing: Routing) -> RoutingFacts:
+    """Return the part of the document about a routing, as the rules see it."""
+    return _shown(msgspec.convert(routing, RoutingFacts, from_attributes=True))
 
 
 def suspects(part: RunFacts | RoutingFacts) -> list[str]:
@@ -203,11 +211,11 @@ def facts_mark(part: RunFacts | RoutingFacts) -> bytes:
 
 
 def _mark_of_run(known: tuple[Declared | None, Derived | None]) -> bytes:
-    return facts_mark(_shown(run_facts(*known)))
+    return facts_mark(_run_part(*known))
 
 
 def _mark_of_routing(routing: Routing) -> bytes:
-    return facts_mark(_shown(msgspec.convert(routing, RoutingFacts, from_attributes=True)))
+    return facts_mark(_routing_part(routing))
 
 
 _RUN_MARKS: Final = Remembered(_mark_of_run, 16_384)

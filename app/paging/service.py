@@ -18,6 +18,7 @@ from app.access import Access, access, bearer
 from app.catalog import load_catalog
 from app.conventions import ALERTS, DIRECTIVES, INCIDENTS, PAGER_ALERT, WATCHDOG_SILENT_ALERT
 from app.core.catalog import Alerting
+from app.core.decode import UNREADABLE
 from app.core.evidence import instant
 from app.core.identity import outcome_id
 from app.core.incidents import Act, Incidents
@@ -160,7 +161,7 @@ class _Pager:
             return
         try:
             changed = self._book.take(msgspec.json.decode(record.value, type=Alert), time.time())
-        except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError) as error:
+        except UNREADABLE as error:
             self._unreadable += 1
             log.error("an alert that cannot be read: %s: %r", error, record.value[:200])
             return
@@ -173,7 +174,7 @@ class _Pager:
                 return
             try:
                 incidents.take(msgspec.json.decode(record.value, type=Act))
-            except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError) as error:
+            except UNREADABLE as error:
                 self._unreadable += 1
                 log.error("an act that cannot be read: %s: %r", error, record.value[:200])
 
