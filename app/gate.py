@@ -107,7 +107,7 @@ def _lint(options: argparse.Namespace) -> int:
 def _test(options: argparse.Namespace) -> int:
     from msgspec import to_builtins
 
-    from app.core.policy import PolicyError
+    from app.core.evaluating import PolicyError
     from app.policy import testing
     from app.policy.pack import load_pack, load_tests
 
@@ -131,7 +131,7 @@ def _test(options: argparse.Namespace) -> int:
 
 
 def _build(options: argparse.Namespace) -> int:
-    from app.core.policy import PolicyError
+    from app.core.evaluating import PolicyError
     from app.policy import bundle, testing
     from app.policy.pack import load_pack, load_tests
 
@@ -198,7 +198,7 @@ def _version(text: str) -> int:
 
 
 def _replay(options: argparse.Namespace) -> int:
-    from app.core.policy import PolicyError
+    from app.core.evaluating import PolicyError
     from app.core.replay import replayed
 
     policy = _decided_by(options)
@@ -231,7 +231,8 @@ def _replay(options: argparse.Namespace) -> int:
 def _decided_by(options: argparse.Namespace) -> "Policy":
     from app.core.policy import Policy
     from app.policy import bundle
-    from app.policy.evaluator import LABELS, Inline
+    from app.policy.evaluator import LABELS
+    from app.policy.inline import Inline
     from app.policy.pack import load_policy
 
     if (options.bundle is None) != (options.keys is None):

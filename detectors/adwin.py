@@ -2,9 +2,7 @@
 
 from typing import Final
 
-from river import drift
-
-from detectors.protocol import RiverBacked, read, written
+from detectors.protocol import RiverBacked, read, river_drift, written
 
 NAME: Final = "adwin"
 
@@ -46,7 +44,7 @@ class Adwin(RiverBacked):
         self, delta: float = 0.002, clock: int = 32, min_window_length: int = 5, grace_period: int = 10
     ) -> None:
         self._parameters = (float(delta), clock, min_window_length, grace_period)
-        self._inner = drift.ADWIN(  # type: ignore[no-untyped-call]  # River leaves its constructor untyped
+        self._inner = river_drift().ADWIN(
             delta=delta, clock=clock, min_window_length=min_window_length, grace_period=grace_period
         )
 

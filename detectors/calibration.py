@@ -9,7 +9,7 @@ from math import log
 from statistics import median
 from typing import Final, Literal, NamedTuple
 
-from scipy.stats import t
+from scipy.special import stdtr
 
 #: A readout that is wrong more often than this is no measurement: its opposite would be one.
 IMPOSSIBLE_ERROR: Final = 0.5
@@ -83,5 +83,5 @@ def judge(change: float, others: Sequence[float], level: float) -> Shift:
     spread = max(_MAD_SCALE * median(abs(other - middle) for other in others), _LEAST_SPREAD)
     score = (change - middle) / spread
     # A robust spread is worth some half of the pairs it is from (its efficiency is 0.37 at the normal law).
-    p_value = 2 * float(t.sf(abs(score), max(len(others) // 2, 2)))
+    p_value = 2 * float(stdtr(max(len(others) // 2, 2), -abs(score)))
     return Shift("shifted" if p_value < level else "quiet", change, score, p_value)

@@ -3,9 +3,7 @@
 from collections import deque
 from typing import Final
 
-from river import drift
-
-from detectors.protocol import RiverBacked, read, written
+from detectors.protocol import RiverBacked, read, river_drift, written
 
 NAME: Final = "kswin"
 
@@ -46,7 +44,7 @@ class Kswin(RiverBacked):
 
     def __init__(self, alpha: float = 1e-4, window_size: int = 100, stat_size: int = 30, seed: int = 0) -> None:
         self._parameters = (float(alpha), window_size, stat_size, seed)
-        self._inner = drift.KSWIN(alpha=alpha, window_size=window_size, stat_size=stat_size, seed=seed)
+        self._inner = river_drift().KSWIN(alpha=alpha, window_size=window_size, stat_size=stat_size, seed=seed)
 
     def snapshot(self) -> bytes:
         """The window, the flag and the state of the generator."""

@@ -2,9 +2,7 @@
 
 from typing import Final, Literal
 
-from river import drift
-
-from detectors.protocol import RiverBacked, read, written
+from detectors.protocol import RiverBacked, read, river_drift, written
 
 NAME: Final = "page_hinkley"
 _FIELDS: Final = ("_sum_increase", "_sum_decrease", "_min_increase", "_max_decrease")
@@ -54,7 +52,7 @@ class PageHinkley(RiverBacked):
         mode: Literal["up", "down", "both"] = "both",
     ) -> None:
         self._parameters = (min_instances, float(delta), float(threshold), float(alpha), mode)
-        self._inner = drift.PageHinkley(
+        self._inner = river_drift().PageHinkley(
             min_instances=min_instances, delta=delta, threshold=threshold, alpha=alpha, mode=mode
         )
 

@@ -1,5 +1,6 @@
 """What a detector is: a float and its own past."""
 
+from importlib import import_module
 from math import isfinite
 from typing import Any, Protocol, runtime_checkable
 
@@ -38,6 +39,14 @@ class Detector(Protocol):
         ValueError
             If it was taken from another detector or with other parameters.
         """
+
+
+def river_drift() -> Any:
+    """Return River's drift detectors, loaded when the first one is made.
+
+    They load the whole of `scipy.stats`: a second of the start of every process that may never make one.
+    """
+    return import_module("river.drift")
 
 
 class RiverBacked:

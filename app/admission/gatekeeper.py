@@ -10,8 +10,9 @@ from typing import Final
 
 from app.core import admission
 from app.core.admission import AdmissionRequest, AdmissionResponse, Asked, Decided
+from app.core.evaluating import PolicyError
 from app.core.outcomes import DecisionRecord, Directive
-from app.core.policy import NONE, Policy, PolicyError
+from app.core.policy import NONE, Policy
 from app.core.trace import trace_id, traceparent
 from app.policy.evaluator import Deferred
 

@@ -25,7 +25,8 @@ from app.core.decode import Rejection, decode_job
 from app.core.facts import DecisionFacts, Facts
 from app.core.policy import Policy
 from app.core.run import Declared, Derived, Routing, routing_values
-from app.policy.evaluator import Evaluator, Inline
+from app.policy.evaluator import Evaluator
+from app.policy.inline import Inline
 from app.policy.pack import load_pack
 from simulators.scenarios import SCENARIOS
 from simulators.traffic import Traffic

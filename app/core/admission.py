@@ -15,12 +15,14 @@ from msgspec import Raw, Struct
 from app.conventions import DISABLE_ROUTING, FALLBACK_CLASSICAL, FREEZE_OFFLOAD, ROLLBACK_CANARY
 from app.core import decisions, events, facts
 from app.core.decode import UNREADABLE
+from app.core.evaluating import PolicyError
 from app.core.evidence import instant
 from app.core.facts import Facts
 from app.core.identity import outcome_id
+from app.core.obedience import Answer
 from app.core.orders import active, is_of
-from app.core.outcomes import Answer, DecisionRecord, Directive
-from app.core.policy import FAILED, Breach, Policy, PolicyError, Verdict
+from app.core.outcomes import DecisionRecord, Directive
+from app.core.policy import FAILED, Breach, Policy, Verdict
 from app.core.run import Declared, Routing, routing_values
 
 CLASSICAL: Final = "classical"

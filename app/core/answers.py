@@ -11,8 +11,7 @@ from msgspec import Meta, Raw, Struct
 from app.core.events import Id
 from app.core.facts import Document, facts_mark
 from app.core.identity import fingerprint8
-from app.core.obedience import UNKNOWN_FACTS, Given, packed
-from app.core.outcomes import Answer
+from app.core.obedience import UNKNOWN_FACTS, Answer, Given, packed
 
 #: A run that does not come within a day of its answer is not expected any more; a partition keeps a million.
 _KEPT_SECONDS: Final = 86_400

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -75,17 +75,14 @@ _RESULT = msgspec.json.Decoder(Result)
 _ANY = msgspec.json.Decoder(dict[str, Any])
 
 
-class Read(NamedTuple):
-    """An event, and what it says written down in one way: two records with equal `content` say the same."""
-
-    event: Any
-    content: bytes
+#: An event, and its content: what it says written down in one way, so that two records with equal content say the same.
+Read = tuple[Any, bytes]
 
 
 def read_job(value: bytes | None, headers: Headers = ()) -> Read | Rejection:
     """Decode the value of a `jobs` record, with its content. As `decode_job`."""
     read = _decode(_JOB, AnyJobEvent, value, headers)
-    if type(read) is Read and type(read.event) is Cost and not _near(read.event.billed_at, read.event):
+    if type(read) is tuple and type(read[0]) is Cost and not _near(read[0].billed_at, read[0]):
         return Rejection(Reason.TIME_OUT_OF_RANGE, "billed_at is too far from at")
     return read
 
@@ -105,13 +102,13 @@ def decode_job(value: bytes | None, headers: Headers = ()) -> AnyJobEvent | Reje
     The event, or a `Rejection`. Never raises.
     """
     read = read_job(value, headers)
-    return read if isinstance(read, Rejection) else read.event
+    return read if isinstance(read, Rejection) else read[0]
 
 
 def decode_result(value: bytes | None, headers: Headers = ()) -> Result | Rejection:
     """Decode the value of a `results` record. As `decode_job`; the counts must add up to the shots."""
     read = read_result(value, headers)
-    return read if isinstance(read, Rejection) else read.event
+    return read if isinstance(read, Rejection) else read[0]
 
 
 def read_result(value: bytes | None, headers: Headers = ()) -> Read | Rejection:
@@ -119,7 +116,7 @@ def read_result(value: bytes | None, headers: Headers = ()) -> Read | Rejection:
     read = _decode(_RESULT, Result, value, headers)
     if isinstance(read, Rejection):
         return read
-    decoded: Result = read.event
+    decoded: Result = read[0]
     counts = decoded.counts
     if sum(counts.values()) != decoded.shots:
         return Rejection(Reason.COUNTS_MISMATCH, f"counts add up to {sum(counts.values())}, shots say {decoded.shots}")
@@ -163,7 +160,7 @@ def _decode(decoder: Any, kind: Any, given: bytes | None, headers: Headers) -> R
         return _repeats(twice)
     year = event.at.year
     if EARLIEST_YEAR <= year < LATEST_YEAR:
-        return Read(event, content)
+        return event, content
     return Rejection(Reason.TIME_OUT_OF_RANGE, f"at is in the year {year}")
 
 

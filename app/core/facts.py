@@ -5,7 +5,9 @@ a field it reads is missing. `judging` says which of its parts are to be judged;
 """
 
 import re
+from collections.abc import Callable
 from math import ceil
+from operator import attrgetter
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -313,12 +315,11 @@ def clear(event: events.JobEvent) -> tuple[Clear, ...]:
     A run of 13 to 19 digits counts only where its check digit is that of a card number (ISO/IEC 7812-1, annex B):
     nine in ten of other long numbers are none.
     """
-    found: list[Clear] = []
-    for name in TEXTS.get(type(event), ()):
-        value = getattr(event, name)
-        if value:
-            found += [Clear(name, text) for text in _SUSPECTS[value]]
-    return tuple(found)
+    names, values = _GET_TEXTS.get(type(event), _NO_TEXTS)
+    found = list(map(_SUSPECTS.__getitem__, values(event)))
+    if not any(found):
+        return ()
+    return tuple([Clear(name, text) for name, texts in zip(names, found, strict=True) for text in texts])
 
 
 def clear_id(run_id: str) -> tuple[Clear, ...]:
@@ -326,7 +327,7 @@ def clear_id(run_id: str) -> tuple[Clear, ...]:
     return (Clear("run_id", _shape(run_id)),) if _suspicious(run_id) else ()
 
 
-def _suspects(value: str | tuple[str, ...] | events.Consent) -> tuple[str, ...]:
+def _suspects(value: str | tuple[str, ...] | events.Consent | None) -> tuple[str, ...]:
     """The shapes of the texts of a field that may be personal data."""
     return tuple([_shape(text) for text in _texts(value) if _suspicious(text)])
 
@@ -339,6 +340,16 @@ def _shape(text: str) -> str:
         text = pattern.sub(stand_in, text)
     return text
 
+
+def _texts_of(*names: str) -> Callable[[Any], tuple[Any, ...]]:
+    """Return what gets the values of these fields."""
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda event: tuple([getattr(event, name) for name in names])
+
+
+_NO_TEXTS: Final = (), _texts_of()
+_GET_TEXTS: Final = {kind: (names, _texts_of(*names)) for kind, names in TEXTS.items()}
 
 #: Most events say what others said: one look at it is enough. What may be personal data is not kept.
 _SUSPECTS: Final = Remembered(_suspects, 16_384, keep=lambda _, found: not found)

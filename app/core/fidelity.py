@@ -96,7 +96,10 @@ class Ideal:
         If it is no probability distribution over bitstrings of one length.
     """
 
-    __slots__ = ("_bitstrings", "_nothing", "_probabilities", "_weights", "outcomes", "overlap", "terms", "width")
+    __slots__ = (
+        *("_bitstrings", "_floor", "_nothing", "_probabilities", "_spread", "_weights"),
+        *("outcomes", "overlap", "terms", "width"),
+    )
 
     def __init__(self, probabilities: Mapping[str, float]) -> None:
         lengths = {len(outcome) for outcome in probabilities}
@@ -114,6 +117,8 @@ class Ideal:
         self.overlap = sum(p * p for _, p in self.terms)
         self._bitstrings = tuple(outcome for outcome, _ in self.terms)
         self._probabilities = tuple(p for _, p in self.terms)
+        self._floor = 1 / self.outcomes
+        self._spread = self.overlap - self._floor
         self._nothing = (0,) * len(self.terms)
         self._weights: dict[tuple[int, int], tuple[list[float], float]] = {}
 
@@ -129,25 +134,22 @@ class Ideal:
         """
         seen = list(map(counts.get, self._bitstrings, self._nothing))
         overlap = sum(map(mul, self._probabilities, seen)) / shots
-        floor = 1 / self.outcomes
-        spread = self.overlap - floor
-        f = 1.0 if spread < 1e-12 else min(1.0, max(0.0, (overlap - floor) / spread))
-        weights, variance_sum = self._weights_at(shots, round(f * _MIXTURE_STEPS))
+        f = 1.0 if self._spread < 1e-12 else (overlap - self._floor) / self._spread
+        step = 0 if f < 0 else _MIXTURE_STEPS if f > 1 else round(f * _MIXTURE_STEPS)
+        weights, variance_sum = self._weights.get((shots, step)) or self._weigh(shots, step)
         amplitude = sum(map(mul, weights, map(sqrt, seen)))
-        variance = max(0.0, (variance_sum - amplitude * amplitude / 4) / shots)
-        value = amplitude * amplitude - variance
+        square = amplitude * amplitude
+        variance = (variance_sum - square / 4) / shots
+        if variance < 0:
+            variance = 0.0
         # Var(S^2) to second order: the first term vanishes at a perfect device, the second does not.
-        error = sqrt(4 * amplitude * amplitude * variance + 2 * variance * variance)
-        return Fidelity(value, error, sum(seen))
+        return Fidelity(square - variance, sqrt(4 * square * variance + 2 * variance * variance), sum(seen))
 
-    def _weights_at(self, shots: int, step: int) -> tuple[list[float], float]:
+    def _weigh(self, shots: int, step: int) -> tuple[list[float], float]:
         """The factor of sqrt(n_i) of every term, and the sum in the variance, for one mixture f = step / 256.
 
         They vary slowly with f, so the grid costs less than 1e-4 in fidelity and most results find theirs ready.
         """
-        found = self._weights.get((shots, step))
-        if found is not None:
-            return found
         f = step / _MIXTURE_STEPS
         weights = []
         variance_sum = 0.0

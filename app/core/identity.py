@@ -1,6 +1,7 @@
 """Names derived from content: stable over processes, machines and replays."""
 
 import re
+from functools import lru_cache
 from hashlib import blake2b
 
 from xxhash import xxh3_64_digest, xxh3_64_intdigest
@@ -41,7 +42,13 @@ def event_mark(topic: str, producer: str, event_id: str) -> bytes:
     An event is its source and its id together (CloudEvents 1.0.2, "id"); a producer that writes to two topics has two
     sources, as how their logs are interleaved must not decide which of two events counts.
     """
-    return xxh3_64_digest(f"{topic}/{len(producer)}/{producer}{event_id}".encode())
+    return xxh3_64_digest(event_id, _source(topic, producer))
+
+
+@lru_cache(maxsize=16_384)
+def _source(topic: str, producer: str) -> int:
+    """Return the seed of the marks of one source."""
+    return xxh3_64_intdigest(f"{topic}/{producer}")
 
 
 def content_mark(content: bytes) -> bytes:

@@ -13,13 +13,14 @@ from msgspec import Struct, field
 from app.conventions import EXEMPTION_ALERT, JOBS, POLICY_REFUSED_ALERT
 from app.core.decode import Reason
 from app.core.drift_alert import condition
+from app.core.evaluating import PolicyError
 from app.core.evidence import instant
 from app.core.exemptions import Exemption
 from app.core.facts import Facts
 from app.core.identity import bucket, outcome_id
 from app.core.outcomes import Alert, Budget
 from app.core.output import Output
-from app.core.policy import NONE, Policies, Policy, PolicyError, Verdict
+from app.core.policy import NONE, Policies, Policy, Verdict
 from app.core.records import Record
 
 _QUIET_SECONDS: Final = 900.0

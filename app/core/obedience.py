@@ -23,8 +23,9 @@ from collections.abc import Iterable
 from struct import Struct as Packer
 from typing import Final, Literal, NamedTuple
 
-from app.core.outcomes import Answer
-
+#: What the gate may answer about a run.
+Answer = Literal["allow", "deny", "fallback_classical"]
+#: What can be wrong with how a run went on.
 Finding = Literal["unasked", "asked_late", "other_facts", "not_classical", "denied"]
 ANSWERS: Final[tuple[Answer, ...]] = ("allow", "fallback_classical", "deny")
 CLASSICAL: Final = "classical"

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import Meta, Raw, Struct, field
 
 from app.core.decode import Reason
+from app.core.obedience import Answer
 from app.core.records import Record
 from app.core.reproducibility import Counted
 
@@ -40,10 +41,6 @@ class Violation(Struct, frozen=True, gc=False, kw_only=True):
     exemption: str | None = None
     #: The trace of the run, as its producers named it.
     traceparent: str | None = None
-
-
-#: `fallback_classical` is given at admission alone.
-Answer = Literal["allow", "deny", "fallback_classical"]
 
 
 class BundleName(Struct, frozen=True, gc=False):

@@ -5,7 +5,7 @@ the engine's object interface changes number types. What it is asked once it is 
 of the document, and equal facts make equal documents.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from hashlib import sha256
 from typing import Any, Final, Literal, NamedTuple, Protocol
@@ -14,12 +14,12 @@ import msgspec
 from msgspec import Struct
 
 from app.core.decode import UNREADABLE
+from app.core.evaluating import Evaluate, PolicyError
 from app.core.exemptions import Exemption
 from app.core.facts import Facts
 from app.core.remembered import Remembered
 from app.core.standards import STRICTEST, Standards
 
-DECISION: Final = "data.qethics.decision"
 ROUTING_RULE: Final = "approved_endpoint"
 _REMEMBERED: Final = 16_384
 _MOST_REASON: Final = 500
@@ -30,14 +30,6 @@ MOST_AHEAD_SECONDS: Final = 86_400
 #: What a broken rule leads to: a violation that denies; a violation that is told and denies nothing; a note.
 Mode = Literal["enforce", "warn", "dry_run"]
 Severity = Literal["low", "medium", "high", "critical"]
-
-
-class PolicyError(Exception):
-    """There is no decision: something is wrong with the rules or the document, or the time is up."""
-
-
-#: Input document -> decision, both as JSON. Raises `PolicyError`.
-Evaluate = Callable[[bytes], bytes]
 
 
 class Rule(Struct, frozen=True, kw_only=True):

@@ -9,9 +9,11 @@ from msgspec import Raw
 from app.conventions import ROLLBACK_CANARY
 from app.core import decisions, facts
 from app.core.admission import CLASSICAL
+from app.core.evaluating import PolicyError
 from app.core.facts import Document, RoutingFacts
-from app.core.outcomes import Answer, DecisionRecord
-from app.core.policy import FAILED, Policy, PolicyError, Verdict
+from app.core.obedience import Answer
+from app.core.outcomes import DecisionRecord
+from app.core.policy import FAILED, Policy, Verdict
 
 
 def replayed(written: bytes, policy: Policy) -> bytes:

@@ -14,6 +14,7 @@ from app.core.remembered import Remembered
 from app.core.reproducibility import Counted
 from app.core.run import Origin, Results, Run
 from app.core.shared import Shared
+from app.core.sli import Key
 
 _DIGEST_MODULUS: Final = 1 << 256
 _REMEMBERED: Final = 16_384
@@ -32,10 +33,16 @@ _GIVEN_ONCE: Final = (
 FRESH_SECONDS: Final = 48 * 3600.0
 
 
-def _freshness(age_seconds: float | None) -> str:
+def _freshness(age_seconds: float | None) -> Key:
+    """Return the counter of results whose parameters are of this age."""
     if age_seconds is None:
-        return "unknown"
-    return "fresh" if age_seconds < FRESH_SECONDS else "stale"
+        return _UNKNOWN_AGE
+    return _FRESH if age_seconds < FRESH_SECONDS else _STALE
+
+
+_UNKNOWN_AGE: Final = ("calibrated", "unknown")
+_FRESH: Final = ("calibrated", "fresh")
+_STALE: Final = ("calibrated", "stale")
 
 
 def stream_key(workload: str, backend: str) -> str:
@@ -58,6 +65,7 @@ class Observer:
         self._catalog = catalog
         self._output = output
         self._replays = catalog.alerting.replays
+        self._most_replayed = self._replays.most
         self._keys = Remembered(self._key, _REMEMBERED)
 
     def observe(self, event: events.Result, at: float, offset: int) -> Observation:
@@ -71,7 +79,7 @@ class Observer:
         else:
             self._output.counters["no_ideal",] += 1
         age = None if event.calibrated_at is None else at - event.calibrated_at.timestamp()
-        self._output.counters["calibrated", _freshness(age)] += 1
+        self._output.counters[_freshness(age)] += 1
         observation = Observation(
             offset,
             at,
@@ -94,7 +102,7 @@ class Observer:
     def _count(self, event: events.Result, at: float, offset: int) -> None:
         """Hand on the counts of what is a replay, or may be replayed, to where the two meet."""
         original = event.replay_of
-        if original is None and not self._replays.chosen(event.run_id, self._replays.most):
+        if original is None and not self._replays.chosen(event.run_id, self._most_replayed):
             return
         outcomes = packed(event.counts)
         if outcomes is not None:
@@ -146,7 +154,7 @@ def add(event: events.Result, run: Run, observation: Observation, value: bytes, 
     if observation.fidelity is not None and observation.standard_error is not None:
         results.fidelity_n += 1
         results.fidelity_sum += observation.fidelity
-        results.error_sum += observation.standard_error**2
+        results.error_sum += observation.standard_error * observation.standard_error
         run.present |= _FIDELITY
     if event.provenance is not None:
         results.signed = True

@@ -19,7 +19,7 @@ from app.core import events, evidence, facts, ledger, results
 from app.core.answers import Answers
 from app.core.catalog import UNKNOWN, Catalog
 from app.core.clock import Clock
-from app.core.decode import MAX_AHEAD_SECONDS, UNREADABLE, Read, Reason, Rejection, read_job, read_result
+from app.core.decode import MAX_AHEAD_SECONDS, UNREADABLE, Reason, Rejection, read_job, read_result
 from app.core.evidence import BITS, mask
 from app.core.forgotten import MOST as MOST_PAYERS
 from app.core.forgotten import Forgotten
@@ -55,7 +55,7 @@ from app.core.sequences import packed
 from app.core.shared import Shared
 from app.core.trace import context, traceparent
 
-VERSION: Final = 7
+VERSION: Final = 8
 #: Events of one run, at most: a run id that is used without end must not grow without end.
 MAX_EVENTS: Final = 10_000
 _NO_RESULT: Final = frozenset({"rejected", "failed", "timed_out"})
@@ -184,9 +184,9 @@ class RunStage:
         if isinstance(read, Rejection):
             self._output.reject(record, read.reason, read.detail)
             return
-        event = read.event
+        event, content = read
         at = event.at.timestamp()
-        subject = self._admit(read, at, record, JOBS)
+        subject = self._admit(event, content, at, record, JOBS)
         if subject is None:
             return
         code, handler, judged = _WAYS[type(event)]
@@ -213,9 +213,9 @@ class RunStage:
         if isinstance(read, Rejection):
             self._output.reject(record, read.reason, read.detail)
             return
-        event = read.event
+        event, content = read
         at = event.at.timestamp()
-        subject = self._admit(read, at, record, RESULTS)
+        subject = self._admit(event, content, at, record, RESULTS)
         if subject is None:
             return
         observation = self._observer.observe(event, at, record.offset)
@@ -245,9 +245,8 @@ class RunStage:
             self.closed[run_id].answers += self._answers.pop(run_id)
             self._judge_again(run_id)
 
-    def _admit(self, read: Read, at: float, record: Record, topic: str) -> Any:
+    def _admit(self, event: events.Event, content: bytes, at: float, record: Record, topic: str) -> Any:
         """The run (or what is kept of it, once closed) that an event belongs to; None if it is not to be applied."""
-        event = read.event
         run_id, producer = event.run_id, event.producer
         numbers = self._sequences.get(producer)
         if numbers is None:
@@ -268,15 +267,16 @@ class RunStage:
                     self._too_late(event, record, payer)
                     return None
                 subject = self._open(run_id, topic)
-        mark, content = event_mark(topic, producer, event.event_id), content_mark(read.content)
-        place = subject.seen.find(mark)
+        mark, said = event_mark(topic, producer, event.event_id), content_mark(content)
+        seen = subject.seen
+        place = seen.find(mark)
         if place >= 0:
-            self._again(event, at, record, topic, content == subject.seen[place + 8 : place + SEEN_BYTES])
+            self._again(event, at, record, topic, said == seen[place + 8 : place + SEEN_BYTES])
             return None
-        if len(subject.seen) >= SEEN_BYTES * MAX_EVENTS:
+        if len(seen) >= SEEN_BYTES * MAX_EVENTS:
             self._output.reject(record, Reason.RUN_FULL, f"the run has {MAX_EVENTS} events; use a run id once")
             return None
-        subject.seen += mark + content
+        subject.seen = seen + mark + said
         self._admitted += 1
         if subject.closed_at is None and producer not in subject.producers:
             subject.producers = self._shared.value((*subject.producers, producer)[-_PRODUCERS_KEPT:])

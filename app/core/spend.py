@@ -23,7 +23,7 @@ from math import ceil
 from typing import Final, NamedTuple
 
 from msgspec import Struct, field, structs
-from scipy import stats
+from scipy.special import bdtrc
 
 from app.conventions import FREEZE_OFFLOAD, SPEND_BURN_ALERT
 from app.core.budget import HOUR_SECONDS
@@ -300,7 +300,7 @@ class Burn(Struct, array_like=True):
         windows = sum(found.stretched for found in recent) / sum(found.gross for found in recent)
         here, before_it = ceil(burnt * windows / size), ceil(base * seconds / size)
         share = windows * spend.window_seconds / (windows * spend.window_seconds + seconds)
-        chance = float(stats.binom.sf(here - 1, here + before_it, share))
+        chance = float(bdtrc(here - 1, here + before_it, share))
         return Rate(usd_per_hour, base * HOUR_SECONDS, chance)
 
     def is_silent(self, center: str, now: float, spend: SpendWatch) -> bool:

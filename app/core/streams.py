@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 import msgspec
 from msgspec import Struct, field
-from scipy import stats
+from scipy.special import fdtri
 
 from app.conventions import (
     BASELINE_ALERT,
@@ -192,8 +192,8 @@ def variance_ratio(window: Moments, baseline: Moments) -> VarianceRatio | None:
     degrees = window.n - 1, baseline.n - 1
     return VarianceRatio(
         ratio,
-        ratio / float(stats.f.ppf(1 - tail, *degrees)),
-        ratio / float(stats.f.ppf(tail, *degrees)),
+        ratio / float(fdtri(*degrees, 1 - tail)),
+        ratio / float(fdtri(*degrees, tail)),
     )
 
 

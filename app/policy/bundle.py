@@ -25,8 +25,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec import Meta, Struct
 
+from app.core.evaluating import PolicyError
 from app.core.exemptions import Exemption
-from app.core.policy import Mode, Pack, PolicyError
+from app.core.policy import Mode, Pack
 from app.core.standards import Standards
 from app.documents import unusable
 from app.errors import SettingError

@@ -7,7 +7,8 @@ from collections.abc import Collection
 from hashlib import sha256
 from typing import Final
 
-from app.core.policy import NONE, Policy, PolicyError
+from app.core.evaluating import PolicyError
+from app.core.policy import NONE, Policy
 from app.policy import bundle as bundles
 from app.policy.evaluator import LABELS, Deferred
 from app.policy.trial import passed

@@ -14,8 +14,8 @@ import signal
 import sys
 from typing import BinaryIO, Final
 
-from app.core.policy import PolicyError
-from app.policy.evaluator import Inline
+from app.core.evaluating import PolicyError
+from app.policy.inline import Inline
 
 _MOST_MEMORY_BYTES: Final = 2**31
 _NUMBER_BYTES: Final = 4

@@ -16,7 +16,7 @@ from typing import IO, Final, cast
 
 import msgspec
 
-from app.core.policy import PolicyError
+from app.core.evaluating import PolicyError
 
 #: What is started, with the descriptor of the rules as its last argument.
 COMMAND: Final = (sys.executable, "-m", "app.policy.child")

@@ -7,8 +7,8 @@ engine has `http.send`, and a `deny` that is `true` would deny nothing.
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
+from app.core.evaluating import PolicyError
 from app.core.facts import JUDGING
-from app.core.policy import PolicyError
 from app.policy import syntax
 
 #: Builtins that answer by their arguments alone (openpolicyagent.org, "Policy Reference", without those marked as

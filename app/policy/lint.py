@@ -13,8 +13,9 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import Struct
 
+from app.core.evaluating import PolicyError
 from app.core.facts import JUDGING, Document
-from app.core.policy import Pack, PolicyError
+from app.core.policy import Pack
 from app.errors import SettingError
 from app.policy import forms, syntax
 from app.policy.evaluator import Evaluator

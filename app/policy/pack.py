@@ -9,14 +9,16 @@ import msgspec
 from msgspec import Meta, Struct
 
 from app.catalog import DEFAULT_DIRECTORY, CatalogFile, EvidenceFile
+from app.core.evaluating import PolicyError
 from app.core.events import Probability, Sensitivity, Tier
 from app.core.exemptions import Exemption
 from app.core.facts import JUDGING, MATERIAL
-from app.core.policy import Mode, Pack, Policy, PolicyError, Rule, Severity
+from app.core.policy import Mode, Pack, Policy, Rule, Severity
 from app.core.standards import Standards
 from app.documents import line_of, parse, read, unusable
 from app.policy import forms
-from app.policy.evaluator import LABELS, Inline
+from app.policy.evaluator import LABELS
+from app.policy.inline import Inline
 
 #: What of a workload decides on its runs; the rest is what the streams are watched for.
 _DECIDING: Final = ("tier", "purposes", "synchronous", "explanation_floor")

@@ -6,9 +6,9 @@ from typing import Any, Final, get_type_hints
 
 import regorus
 
+from app.core.evaluating import PolicyError
 from app.core.facts import Document
-from app.core.policy import PolicyError
-from app.policy.evaluator import said
+from app.policy.inline import said
 
 #: Part of the input document -> its fields; none of a part that is a list.
 INPUT: Final[dict[str, frozenset[str]]] = {

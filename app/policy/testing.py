@@ -11,9 +11,10 @@ from typing import Any, Final
 
 from msgspec import Struct, field
 
-from app.core.policy import Pack, PolicyError
+from app.core.evaluating import PolicyError
+from app.core.policy import Pack
 from app.policy import syntax
-from app.policy.evaluator import Inline
+from app.policy.inline import Inline
 
 #: The least share of a pack's lines that its tests must reach.
 LEAST_COVERAGE: Final = 0.95

@@ -11,7 +11,8 @@ from typing import Final
 
 import msgspec
 
-from app.core.policy import Pack, PolicyError
+from app.core.evaluating import PolicyError
+from app.core.policy import Pack
 from app.policy import testing
 from app.policy.bundle import Bundle, BundleError, Unsettled
 

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from app.core.policy import MOST_AHEAD_SECONDS, Policy, PolicyError
+from app.core.evaluating import PolicyError
+from app.core.policy import MOST_AHEAD_SECONDS, Policy
 from app.errors import SettingError
 from app.policy.bundle import MOST_BYTES, Unsettled
 from app.policy.bundles import Bundles

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-from app.core.policy import PolicyError
+from app.core.evaluating import PolicyError
 from app.policy import child
 
 #: What can go wrong, each with what its number means.

@@ -10,9 +10,10 @@ from records import ROUTED, SUBMITTED, Log
 
 from app.core import admission
 from app.core.admission import AdmissionRequest
+from app.core.evaluating import PolicyError
 from app.core.evidence import instant
 from app.core.outcomes import Directive, Outcomes
-from app.core.policy import Policy, PolicyError
+from app.core.policy import Policy
 from app.core.replay import replayed
 from app.policy.pack import load_policy
 from app.sinks import decisions

@@ -18,7 +18,7 @@ from app.core.policy import Policy
 from app.core.runs import RunStage
 from app.policy.bundle import read_keys
 from app.policy.bundles import Bundles
-from app.policy.evaluator import Inline
+from app.policy.inline import Inline
 from app.policy.trust import Revocations, Trust
 
 PUT = ((POLICY_HEADER, b"1"),)

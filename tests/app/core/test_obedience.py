@@ -13,7 +13,7 @@ from app.core.admission import AdmissionRequest
 from app.core.obedience import Given, Sent, findings, packed, unpacked
 from app.core.policy import Policy
 from app.core.runs import RunStage
-from app.policy.evaluator import Inline
+from app.policy.inline import Inline
 from app.policy.pack import load_pack
 
 RUN, OTHER, HERE, THERE = b"the run.", b"another.", b"routing1", b"routing2"

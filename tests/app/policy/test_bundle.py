@@ -19,9 +19,10 @@ from signing import built, changed, edited, key_pair, packed, unpacked
 
 from app.catalog import DEFAULT_DIRECTORY
 from app.cli import main
+from app.core.evaluating import PolicyError
 from app.core.exemptions import Exemption
 from app.core.facts import Facts
-from app.core.policy import NONE, PolicyError
+from app.core.policy import NONE
 from app.errors import SettingError
 from app.policy import bundle as bundles
 from app.policy.bundle import BundleError

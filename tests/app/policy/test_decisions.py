@@ -15,11 +15,13 @@ from app.catalog import DEFAULT_DIRECTORY
 from app.cli import main
 from app.contract import schema
 from app.conventions import DECISIONS, JOBS, RESULTS
-from app.core.policy import Policy, PolicyError
+from app.core.evaluating import PolicyError
+from app.core.policy import Policy
 from app.core.replay import replayed
 from app.core.runs import RunStage
 from app.policy import bundle as bundles
-from app.policy.evaluator import LABELS, Inline
+from app.policy.evaluator import LABELS
+from app.policy.inline import Inline
 from app.policy.pack import load_pack
 from app.sinks import decisions
 from simulators.scenarios import SCENARIOS

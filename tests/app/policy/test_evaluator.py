@@ -16,7 +16,8 @@ from app.core.facts import Facts
 from app.core.policy import FAILED, Pack, Policy
 from app.errors import SettingError
 from app.policy import evaluator
-from app.policy.evaluator import Evaluator, Inline
+from app.policy.evaluator import Evaluator
+from app.policy.inline import Inline
 from app.policy.pack import load_pack
 
 PACK = load_pack()

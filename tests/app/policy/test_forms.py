@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from signing import key_pair
 
 from app.catalog import DEFAULT_DIRECTORY
+from app.core.evaluating import PolicyError
 from app.core.facts import JUDGING, Document, Facts
-from app.core.policy import Policy, PolicyError
+from app.core.policy import Policy
 from app.errors import SettingError
 from app.policy import bundle, forms
-from app.policy.evaluator import Inline
+from app.policy.inline import Inline
 from app.policy.pack import load_pack, load_policy, load_tests
 
 RULE = (DEFAULT_DIRECTORY / "rules" / "canary_share.rego").read_text()

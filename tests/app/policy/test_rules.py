@@ -12,11 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.core import events, facts
+from app.core.evaluating import PolicyError
 from app.core.facts import Clear, Document, Facts, RoutingFacts, RunFacts
 from app.core.obedience import ANSWERS, Finding
-from app.core.policy import Pack, Policy, PolicyError
+from app.core.policy import Pack, Policy
 from app.core.run import Declared, Derived, Routing
-from app.policy.evaluator import Inline
+from app.policy.inline import Inline
 from app.policy.pack import load_pack
 
 PACK = load_pack()
