@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 from aiokafka import AIOKafkaConsumer
 
-from app.core.decode import UNREADABLE
+from app.core.decode import UNREADABLE, said_of
 from app.core.orders import active, issued_at, readable
 from app.core.outcomes import Directive
 from app.follow import Follow
@@ -79,7 +79,7 @@ class Directives:
             readable(order)
         except UNREADABLE as error:
             self.unreadable += 1
-            log.error("a directive that cannot be read: %s: %r", error, value[:200])
+            log.error("a directive that cannot be read: %s: %r", said_of(error), value[:200])
             return
         if issued_at(order) <= self._lifted.get(key, float("-inf")):
             # Written late by a process that does not know of it: what was lifted does not take effect again.

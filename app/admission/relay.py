@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRa
 from app.admission.gatekeeper import Busy, Gatekeeper, NotReady
 from app.conventions import ADMISSION_REPLIES, ADMISSION_REQUESTS, DEAD_LETTER
 from app.core.admission import AdmissionRefusal, AdmissionRequest, AdmissionResponse
-from app.core.decode import MAX_BYTES, UNREADABLE, Reason, too_deep
+from app.core.decode import MAX_BYTES, UNREADABLE, Reason, said_of, too_deep
 from app.core.outcomes import DeadLetter, Outcomes
 from app.core.trace import context
 from app.settings import Settings
@@ -99,7 +99,8 @@ class Relay:
 
     async def _reply(self, record: Any) -> None:
         reply = await self._answer(record)
-        headers = [(name, value[:_MOST_ECHOED]) for name, value in record.headers if name == CORRELATION_HEADER][:1]
+        named = [(name, value) for name, value in record.headers if name == CORRELATION_HEADER and value is not None]
+        headers = [(name, value[:_MOST_ECHOED]) for name, value in named[:1]]
         key = record.key[:_MOST_ECHOED] if record.key is not None else None
         topic = self._settings.topic(ADMISSION_REPLIES)
         await self._producer.send_and_wait(
@@ -110,8 +111,9 @@ class Relay:
         try:
             question = self._read(record.value)
         except UNREADABLE as error:
-            await self._bury(record, str(error))
-            return AdmissionRefusal(error=f"no admission request: {error}")
+            # A reply that no broker takes would be tried again without end, and no later request be answered.
+            await self._bury(record, said_of(error))
+            return AdmissionRefusal(error=f"no admission request: {said_of(error)}")
         while True:
             age = time.time() - record.timestamp / 1000
             if age > self._settings.admission_deadline_seconds:

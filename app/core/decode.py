@@ -30,6 +30,13 @@ Headers = Sequence[tuple[str, bytes | None]]
 
 #: All that decoding bytes from outside raises, whatever the bytes: no such decoding is guarded by less.
 UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError, OverflowError)
+#: Characters of what an error says that are told on: it may quote the bytes that it is about, however many they are.
+_MOST_SAID: Final = 300
+
+
+def said_of(error: Exception) -> str:
+    """Return what an error says of bytes from outside, short enough to go into a record or a line."""
+    return str(error)[:_MOST_SAID]
 
 
 class Reason(StrEnum):
@@ -283,7 +290,7 @@ def _rejection_of(value: bytes, error: Exception) -> Rejection:
         value.decode()
     except UnicodeDecodeError as fault:
         return Rejection(Reason.NOT_UTF8, f"byte {fault.start}: {fault.reason}")
-    detail = str(error)[:300]
+    detail = said_of(error)
     if isinstance(error, msgspec.ValidationError):
         if (twice := repeated_key(value)) is not None:
             return _repeats(twice)

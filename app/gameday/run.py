@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -21,6 +21,7 @@ from app import kafka
 from app.broker import embedded_broker, free_port
 from app.catalog import DEFAULT_DIRECTORY
 from app.conventions import DIRECTIVES, REPLAY_REQUESTS
+from app.core.decode import UNREADABLE
 from app.core.outcomes import Directive, ReplayRequest
 from app.follow import Follow
 from app.gameday import panels
@@ -34,6 +35,7 @@ from simulators.scenarios import FAILURES, SCENARIOS, Scenario, Seen
 from simulators.traffic import Message, Traffic
 
 Say = Callable[[str], None]
+_Said = TypeVar("_Said")
 
 #: What detectors and burn rates learn from before anything is played.
 WARM_UP_SECONDS: Final = 150.0
@@ -231,13 +233,12 @@ class _Day:
             yield message
 
     def _asked(self, record: Any) -> None:
-        if record.value is not None:
-            request = msgspec.json.decode(record.value, type=ReplayRequest)
+        if (request := _read(record, ReplayRequest)) is not None:
             self._replays.append((time.time() + _REPLAY_SECONDS, request))
 
     def _ordered(self, record: Any) -> None:
-        if record.value is not None:
-            self._orders.append((time.time(), msgspec.json.decode(record.value, type=Directive)))
+        if (order := _read(record, Directive)) is not None:
+            self._orders.append((time.time(), order))
 
     # -- the course of the day ---------------------------------------------------------------------------------------
 
@@ -313,6 +314,14 @@ class _Day:
             "alerts": sorted({each.name for each in sighted}),
             "page_groups": len(self._watcher.groups(began, until, "page")),
         }
+
+
+def _read(record: Any, kind: type[_Said]) -> _Said | None:
+    """What a record says; None if it says nothing, or something else."""
+    try:
+        return msgspec.json.decode(record.value or b"", type=kind)
+    except UNREADABLE:
+        return None
 
 
 def _lacking(directory: Path) -> dict[str, list[str]]:

@@ -18,7 +18,7 @@ from app.access import Access, access, bearer
 from app.catalog import load_catalog
 from app.conventions import ALERTS, DIRECTIVES, INCIDENTS, PAGER_ALERT, WATCHDOG_SILENT_ALERT
 from app.core.catalog import Alerting
-from app.core.decode import UNREADABLE
+from app.core.decode import UNREADABLE, said_of
 from app.core.evidence import instant
 from app.core.identity import outcome_id
 from app.core.incidents import Act, Incidents
@@ -163,7 +163,7 @@ class _Pager:
             changed = self._book.take(msgspec.json.decode(record.value, type=Alert), time.time())
         except UNREADABLE as error:
             self._unreadable += 1
-            log.error("an alert that cannot be read: %s: %r", error, record.value[:200])
+            log.error("an alert that cannot be read: %s: %r", said_of(error), record.value[:200])
             return
         if changed:
             self._wake()
@@ -176,7 +176,7 @@ class _Pager:
                 incidents.take(msgspec.json.decode(record.value, type=Act))
             except UNREADABLE as error:
                 self._unreadable += 1
-                log.error("an act that cannot be read: %s: %r", error, record.value[:200])
+                log.error("an act that cannot be read: %s: %r", said_of(error), record.value[:200])
 
         return take
 

@@ -12,11 +12,11 @@ import uuid
 from collections import defaultdict
 from collections.abc import Mapping
 from hashlib import sha256
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from app.stream.protocol import Notes
 
@@ -27,16 +27,20 @@ _NOTES: Final = b"/notes"
 _LOOK_BACK: Final = (64, 4_096, 262_144)
 _READ_SECONDS: Final = 60.0
 _NO_NOTES: Final = Notes()
+#: Nobody has a state of 90 GB; a number beyond it is damage, and not to be made room for.
+_MOST_PIECES: Final = 100_000
+#: All that decoding a damaged record raises.
+_DAMAGED: Final = (msgspec.MsgspecError, ValueError, RecursionError, OverflowError)
 
 
 class Manifest(Struct, frozen=True):
     """What a checkpoint consists of. `digest` is the SHA-256 of the state."""
 
     checkpoint: str
-    positions: dict[str, int]
+    positions: dict[str, Annotated[int, Meta(ge=0)]]
     #: Offset of the first piece in the checkpoint topic; -1 without pieces.
-    first: int
-    pieces: int
+    first: Annotated[int, Meta(ge=-1)]
+    pieces: Annotated[int, Meta(ge=0, le=_MOST_PIECES)]
     size: int
     digest: str
     #: Manifests of earlier versions have none.
@@ -186,7 +190,7 @@ class CheckpointStore:
             if found is None or not found.value:  # there is none, or somebody dropped it
                 return None, notes
             return msgspec.msgpack.decode(found.value, type=Manifest), notes
-        except msgspec.MsgspecError as error:
+        except _DAMAGED as error:
             said = f"the manifest of {name} in {tp.topic}/{tp.partition} was damaged in Kafka: {error}"
             raise CheckpointError(f"{said}. {way_out(tp.topic, name, tp.partition)}") from error
 

@@ -8,12 +8,12 @@ with its position, and now and then looked at again.
 import asyncio
 from collections.abc import Collection, Mapping
 from hashlib import sha256
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 from faust.types import TP
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from app.kafka_batches import Unreadable
 
@@ -26,7 +26,7 @@ _POLL_MS: Final = 100
 class Mark(Struct, frozen=True):
     """A record that was read: where it stands, and what it is known again by; without a digest any record will do."""
 
-    offset: int
+    offset: Annotated[int, Meta(ge=0)]
     timestamp: int = 0
     digest: str = ""
 
