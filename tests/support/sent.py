@@ -146,8 +146,8 @@ def odd(count, seed):
         topic = rng.choice((JOBS, RESULTS))
         one: Record = hostile.record(topic, 0, rng)
         if not _CONTROLS & {name for name, _ in one.headers} and len(one.value or b"") < _MOST_BYTES:
-            key = b"hostile-%d" % (len(made) % 8)
-            made.append(Intended(Message(0.0, topic, key, one.value, one.headers), HOSTILE))
+            # Of one key, as a run is of one partition.
+            made.append(Intended(Message(0.0, topic, b"hostile", one.value, one.headers), HOSTILE))
     return made
 
 
