@@ -153,6 +153,8 @@ def _decode(decoder: Any, kind: Any, given: bytes | None, headers: Headers) -> R
             return refused
     envelope = None
     try:
+        if not value.isascii():
+            value.decode()  # msgspec does not look into the texts of fields that it does not know
         if headers:
             envelope = _cloudevent(value, headers)
             event = decoder.decode(value) if envelope is None else msgspec.convert(envelope, kind)

@@ -3,22 +3,33 @@
 import asyncio
 
 import pytest
-from chaos import GRACE_SECONDS, prove
+from chaos import CLOSING, is_exact, prove
 from cluster import Cluster
 
 pytestmark = pytest.mark.broker
 
+HURT = {"kills": 1, "terms": 1, "joins": 1, "stops": 0, "engines": 5}
+
 
 def test_totals_and_ids_are_those_of_one_process_that_never_crashed(bootstrap, tmp_path):
-    cluster = Cluster(bootstrap, tmp_path, closing={"grace_seconds": GRACE_SECONDS})
+    cluster = Cluster(bootstrap, tmp_path, closing=CLOSING)
     try:
         report = asyncio.run(
-            prove(cluster, events=30_000, rate=3000, seed=5, kills=1, terms=1, joins=1, stops=0, say=lambda text: None)
+            prove(
+                cluster,
+                events=30_000,
+                rate=3000,
+                seed=5,
+                kills=1,
+                terms=1,
+                joins=1,
+                stops=0,
+                engines=5,
+                say=lambda text: None,
+            )
         )
     finally:
         cluster.end()
-    assert report["differences"] == {}
-    for name in ("violations", "evidence"):
-        assert (report[name]["missing"], report[name]["invented"], report[name]["doubled_in_oracle"]) == (0, 0, 0)
+    is_exact(report)
     assert report["evidence"]["expected"] > 2000
     assert max(report["term_seconds"]) < 10

@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -23,6 +24,7 @@ from app import kafka
 from app.broker import free_port
 from app.catalog import DEFAULT_DIRECTORY, load_catalog
 from app.conventions import SAMPLES
+from app.core.outcomes import Violation
 from app.core.records import Batch
 from app.core.runs import RunStage
 from app.core.streams import StreamStage
@@ -32,6 +34,22 @@ from app.settings import Settings, load
 from app.stream.checkpoint import end_offset
 
 PORTS = {"worker": "WEB", "admission": "ADMISSION", "pager": "PAGER"}
+
+
+def _children(process_id):
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            _, parent, *_ = stat.read_text().rpartition(")")[2].split()  # a name may have blanks in it
+            if int(parent) == process_id:
+                found.append(int(stat.parent.name))
+    return found
+
+
+def _runs(process_id, module):
+    with suppress(OSError):
+        return module in Path(f"/proc/{process_id}/cmdline").read_bytes().split(b"\0")
+    return False
 
 
 class Process:
@@ -69,6 +87,10 @@ class Process:
     def send(self, number):
         if self.alive:
             self.process.send_signal(number)
+
+    def engines(self):
+        """Process ids of its policy engine, the spare ones too."""
+        return [each for each in _children(self.process.pid) if _runs(each, b"app.policy.child")]
 
     def end(self):
         if self.alive:
@@ -171,7 +193,7 @@ class Cluster:
         await kafka.ensure_topics(self.settings)
 
     async def produce(self, messages, rate=None, *, paced=False, **options):
-        """Publish; `rate` in records a second, or each at its own time."""
+        """Publish, and say where each record stands; `rate` in records a second, or each at its own time."""
         producer = await kafka.connected(kafka.producer(self.settings, linger_ms=5, **options), self.settings)
         pending = []
         began = time.monotonic()
@@ -183,7 +205,7 @@ class Cluster:
                     await asyncio.sleep(max(0.01, message.at - time.time()))
                 topic = self.settings.topic(message.topic)
                 pending.append(await producer.send(topic, message.value, key=message.key, headers=[*message.headers]))
-            await asyncio.gather(*pending)
+            return await asyncio.gather(*pending)
         finally:
             await producer.stop()
 
@@ -229,9 +251,11 @@ class Oracle:
         numbers = range(settings.partitions)
         self.runs = {number: RunStage(catalog, policy, settings.partitions) for number in numbers}
         self.streams = {number: StreamStage(catalog, len(numbers)) for number in numbers}
-        self.violations: list[str] = []
+        self.violations: list[Violation] = []
         self.evidence: list[str] = []
         self.alerts: list[str] = []
+        #: (topic, partition, offset) -> why a record was not taken in.
+        self.dead_letters: dict[tuple[str, int, int], str] = {}
 
     def feed(self, partition, topic, records, seed=0):
         """Apply a log in pieces of random length."""
@@ -242,15 +266,23 @@ class Oracle:
             piece = records[at : at + rng.randint(1, 1500)]
             at += len(piece)
             outcomes = stage.apply(Batch(topic, partition, piece[0].offset, piece[-1].offset + 1, piece))
-            self.violations += [violation.violation_id for violation in outcomes.violations]
+            self.violations += outcomes.violations
             self.evidence += [evidence.evidence_id for evidence in outcomes.evidence]
             self.alerts += [alert.alert_id for alert in outcomes.alerts]
+            self.dead_letters |= {
+                (letter.topic, letter.partition, letter.record.offset): letter.reason.value
+                for letter in outcomes.dead_letters
+            }
 
 
-async def oracle_of(cluster: Cluster) -> Oracle:
+async def logs_of(cluster: Cluster):
+    """What stands in the logs that workers read: topic -> partition -> records."""
+    return {name: await cluster.read(name) for name in (*RunStage.topics, SAMPLES)}
+
+
+def oracle_of(cluster: Cluster, logs) -> Oracle:
     """What one process concludes from the logs of a cluster."""
     oracle = Oracle(cluster.settings)
-    logs = {name: await cluster.read(name) for name in (*RunStage.topics, SAMPLES)}
     for partition in range(cluster.settings.partitions):
         # Heartbeats cut the logs into stretches; the stretches are interleaved as time went.
         for topic, records in _interleaved({name: logs[name][partition] for name in RunStage.topics}):

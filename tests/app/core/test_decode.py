@@ -20,6 +20,10 @@ def nested(depth):
 BAD_JOBS = {
     "truncated JSON": (dump(event("started"))[:-5], Reason.MALFORMED_JSON),
     "not UTF-8": (dump(event("started")).replace(b"test", b"te\xffst"), Reason.NOT_UTF8),
+    "not UTF-8 in a field that nobody knows": (
+        dump(event("started", x="text")).replace(b"text", b"\xff"),
+        Reason.NOT_UTF8,
+    ),
     "1 MiB + 1 byte": (b" " * (MAX_BYTES + 1), Reason.TOO_LARGE),
     "nesting 65": (nested(65), Reason.TOO_DEEP),
     "NaN": (dump(event("cost"))[:-1] + b',"amount_usd":NaN}', Reason.NON_FINITE),
