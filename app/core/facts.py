@@ -77,7 +77,7 @@ class OutcomeFacts(Struct, frozen=True, gc=False, kw_only=True):
     decided: bool = False
     acted_on: bool | None = None
     reviewed_first: bool = False
-    #: Of the results; null where there were none.
+    #: Of the results, null where there were none; who is not named there is whom the run was sent to.
     provider: str | None = None
     backend: str | None = None
     signed: bool = False
@@ -264,7 +264,7 @@ def outcome(run: Run, path: list[tuple[str, float]]) -> OutcomeFacts:
         and decided
         and decision.reviewed_at is not None
         and decision.reviewed_at <= decision.at,
-        provider=origin.provider if origin is not None else None,
+        provider=_answered_by(run),
         backend=origin.backend if origin is not None else None,
         signed=run.results is not None and run.results.signed,
         calibration_age_hours=age,
@@ -274,6 +274,14 @@ def outcome(run: Run, path: list[tuple[str, float]]) -> OutcomeFacts:
         completed=bool(run.steps & _COMPLETED),
         billed=bool(run.charges),
     )
+
+
+def _answered_by(run: Run) -> str | None:
+    """Return who gave the results: whoever they name, else whom the run was sent to."""
+    origin = run.results.origin if run.results is not None else None
+    if origin is None or origin.provider is not None:
+        return origin.provider if origin is not None else None
+    return run.routing.provider if run.routing is not None else None
 
 
 _ROUTED: Final = 1 << ledger.CODES[events.Routed]

@@ -156,7 +156,7 @@ def add(event: events.Result, run: Run, observation: Observation, value: bytes, 
         results.fidelity_sum += observation.fidelity
         results.error_sum += observation.standard_error * observation.standard_error
         run.present |= _FIDELITY
-    if event.provenance is not None:
+    if event.provenance:  # an empty one signs nothing
         results.signed = True
         run.present |= _SIGNATURE
     if event.not_given:

@@ -437,11 +437,12 @@ class RunStage:
             run.present |= BITS["explanation"]
 
     def _reviewed(self, event: events.Review, run: Run, offset: int) -> None:
+        if event.reviewer is None:
+            return  # a review by nobody is none
         decision = run.decision = run.decision or Decision()
         decision.reviewer, decision.verdict = self._shared.value(event.reviewer), self._shared.value(event.verdict)
         decision.reviewed_at = min(event.at.timestamp(), decision.reviewed_at or inf)
-        if event.reviewer is not None:
-            run.present |= BITS["review"]
+        run.present |= BITS["review"]
 
     def _cost(self, event: events.Cost, run: Run, offset: int) -> None:
         run.microdollars += round(event.amount_usd * 1e6)

@@ -214,8 +214,8 @@ HIGH = {
 }
 
 
-def reviewed(at):
-    return event("review", at=at, reviewer="r-1", verdict="agreed")
+def reviewed(at, reviewer="r-1"):
+    return event("review", at=at, reviewer=reviewer, verdict="agreed")
 
 
 @pytest.mark.parametrize(
@@ -225,6 +225,7 @@ def reviewed(at):
         ([reviewed(Log.START + 5)], set()),
         ([reviewed(Log.START + 5.5)], {"human_review"}),
         ([], {"human_review"}),
+        ([reviewed(Log.START + 4.5, reviewer=None)], {"human_review"}),
     ],
 )
 def test_a_high_tier_decision_is_reviewed_before_it_is_acted_on_by_the_time_of_the_events(bench, steps, broken):
@@ -242,6 +243,23 @@ def test_a_high_tier_decision_without_explanation_is_a_violation_unless_nobody_a
     for number, acted in enumerate([True, None]):
         bench.jobs({**unexplained, "acted_on": acted, "event_id": f"d-{number}"})
         assert [violation.rule for violation in bench.violations] == ["explained"] * (number + 1)
+
+
+@pytest.mark.parametrize(
+    ("said", "broken"),
+    [
+        ({"provider": "aws-braket"}, {"signed_result"}),
+        ({"provider": "aws-braket", "provenance": {}}, {"signed_result"}),
+        ({}, {"signed_result"}),
+        ({"provider": "aws-braket", "provenance": {"signature": "s"}}, set()),
+    ],
+)
+def test_who_signs_its_results_signs_them_whether_it_is_named_or_not(bench, said, broken):
+    braket = {"provider": "aws-braket", "endpoint": "braket-us-west-1", "region": "us-west-1", "backend": "braket_dm"}
+    bench.jobs(*lifecycle(routed=braket))
+    bench.results(result(calibrated_at=stamp(Log.START - 3600), **said))
+    bench.beat(GRACE + 5)
+    assert {violation.rule for violation in bench.violations} == broken
 
 
 @pytest.mark.parametrize(("hours", "broken"), [(47.5, set()), (48.5, {"calibration_age"})])
