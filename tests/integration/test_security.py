@@ -17,7 +17,7 @@ def secure(apache, tmp_path, **changes):
         "security_protocol": "SASL_SSL",
         "ssl_ca_file": apache.ca_file,
         "sasl_username": "worker",
-        "sasl_password_file": apache.password_file,
+        "sasl_password_file": apache.password_files["worker"],
         **changes,
     }
     return Cluster(apache.secure_bootstrap, tmp_path, **values)
@@ -31,7 +31,7 @@ def test_a_worker_does_its_work_over_tls_with_sasl(apache, tmp_path):
         cluster.await_ready()
         asyncio.run(cluster.produce([Message(0.0, "jobs", b"run-1", dump(value)) for value in lifecycle()]))
         cluster.await_(lambda: cluster.total("events_applied") == 7, 30, "everything applied")
-        assert apache.password_file.read_text() not in worker.log.read_text()
+        assert apache.password_files["worker"].read_text() not in worker.log.read_text()
     finally:
         cluster.end()
 

@@ -3,13 +3,16 @@
 As a command it runs a broker until it is interrupted: `python tests/support/apache_kafka.py [PORT]`.
 """
 
+import hashlib
 import secrets
+import shlex
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,7 +33,7 @@ listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,CONTROLLER:
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
 sasl.enabled.mechanisms=PLAIN
-listener.name.sasl_ssl.plain.sasl.jaas.config={jaas} required user_worker="{password}";
+listener.name.sasl_ssl.plain.sasl.jaas.config={plain} required {users};
 ssl.keystore.type=PEM
 ssl.keystore.location={directory}/server.pem
 log.dirs={directory}/log
@@ -43,15 +46,33 @@ group.initial.rebalance.delay.ms=500
 auto.create.topics.enable=false
 log.cleaner.dedupe.buffer.size=16777216
 """
+PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
+#: What no rule allows is denied; the broker itself comes by the listeners that know no names.
+GUARD = """
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+allow.everyone.if.no.acl.found=false
+super.users=User:{admin};User:ANONYMOUS
+"""
+ADMIN = "admin"
+COMMAND_CONFIG = """
+security.protocol=SASL_SSL
+sasl.mechanism=PLAIN
+sasl.jaas.config={plain} required username="{user}" password="{password}";
+ssl.truststore.type=PEM
+ssl.truststore.location={ca_file}
+"""
 
 
 class Broker:
     """One broker with a directory of its own; it can be killed and started again on its data.
 
-    It listens without protection and, for the user `worker`, with TLS and SASL.
+    It listens without protection and, for its users, with TLS and SASL. One that is guarded denies users whatever no
+    rule allows them, except for `admin`.
     """
 
-    def __init__(self, directory: Path, port: int | None = None):
+    def __init__(
+        self, directory: Path, port: int | None = None, *, users: Sequence[str] = ("worker",), guarded: bool = False
+    ):
         self.port = port or free_port()
         self.bootstrap = f"127.0.0.1:{self.port}"
         self._directory = directory
@@ -60,8 +81,9 @@ class Broker:
         secure = free_port()
         self.secure_bootstrap = f"127.0.0.1:{secure}"
         self.ca_file = directory / "certificate.pem"
-        self.password_file = directory / "password"
-        self.password_file.write_text(secrets.token_hex(16))
+        self.password_files = {user: directory / f"{user}.password" for user in (ADMIN, *users)}
+        for file in self.password_files.values():
+            file.write_text(secrets.token_hex(16))
         self._certificate(directory)
         self._properties.write_text(
             PROPERTIES.format(
@@ -69,9 +91,10 @@ class Broker:
                 secure=secure,
                 controller=free_port(),
                 directory=directory,
-                jaas="org.apache.kafka.common.security.plain.PlainLoginModule",
-                password=self.password_file.read_text(),
+                plain=PLAIN,
+                users=" ".join(f'user_{user}="{file.read_text()}"' for user, file in self.password_files.items()),
             )
+            + (GUARD.format(admin=ADMIN) if guarded else "")
         )
         self._jars = jars()
         self._java(["kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c", str(self._properties), "--standalone"])
@@ -86,16 +109,27 @@ class Broker:
         subprocess.run(command, check=True, capture_output=True)
         (directory / "server.pem").write_text(key.read_text() + self.ca_file.read_text())
 
-    def _command(self, arguments):
+    def _command(self, arguments, *options):
         java = shutil.which("java")
         if java is None:
             raise RuntimeError("Apache Kafka needs Java 17 or newer; there is no `java` here")
-        return [java, "-Xmx1g", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{self._jars}/*", *arguments]
+        options = ["-Xmx1g", *options, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{self._jars}/*"]
+        return [java, *options, *arguments]
 
     def _java(self, arguments):
         done = subprocess.run(self._command(arguments), capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{arguments[0]} failed: {done.stdout[-500:]} {done.stderr[-1500:]}")
+
+    def acls_command(self) -> tuple[Path, Path]:
+        """`kafka-acls.sh` as Apache Kafka ships it, and the file that says how `admin` comes to this broker."""
+        script, config = self._directory / "kafka-acls.sh", self._directory / "admin.properties"
+        command = self._command(["org.apache.kafka.tools.AclCommand"], "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+        script.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+        script.chmod(0o700)
+        password = self.password_files[ADMIN].read_text()
+        config.write_text(COMMAND_CONFIG.format(plain=PLAIN, user=ADMIN, password=password, ca_file=self.ca_file))
+        return script, config
 
     def start(self):
         """Start it and wait until it answers."""
@@ -129,7 +163,7 @@ class Broker:
 
 def jars() -> Path:
     """The directory of the jars; fetched with Maven the first time."""
-    done = JARS / ".complete"
+    done = JARS / f".complete-{hashlib.sha256(POM.read_bytes()).hexdigest()[:16]}"
     if not done.exists():
         maven = shutil.which("mvn")
         if maven is None:
@@ -143,10 +177,10 @@ def jars() -> Path:
 
 
 @contextmanager
-def apache_kafka():
+def apache_kafka(**options):
     """A broker for as long as the block runs."""
     with tempfile.TemporaryDirectory(prefix="qethics-kafka-") as directory:
-        broker = Broker(Path(directory))
+        broker = Broker(Path(directory), **options)
         try:
             yield broker
         finally:
