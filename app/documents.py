@@ -40,9 +40,11 @@ def parse(path: Path, text: str, kind: type[T], *, first_line: int = 1) -> T:
     try:
         if len(text) > MOST_BYTES:
             raise unusable(path, "", f"more than {MOST_BYTES} characters")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        # Not the loader in C: it recurses on its stack, so that a file of brackets ends the process.
+        loader = yaml.SafeLoader(text)
+        root = loader.get_single_node()
         _check_nodes(path, root, first_line)
-        document: Any = yaml.safe_load(text)
+        document: Any = None if root is None else loader.construct_document(root)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + first_line if error.problem_mark is not None else None
         raise unusable(path, "", " ".join(str(error.problem or error).split()), line=line) from error

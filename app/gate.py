@@ -114,7 +114,7 @@ def _test(options: argparse.Namespace) -> int:
     directory = _directory(options)
     pack, tests = load_pack(directory), load_tests(directory)
     try:
-        report = testing.run(pack, tests, only=options.only)
+        report = testing.run(pack.modules, pack.data, tests, only=options.only)
     except PolicyError as error:
         raise SettingError(str(error), "correct the rule or test; `qethics policy lint` says where") from error
     failures = report.test_failures if options.only else report.failures
@@ -140,7 +140,7 @@ def _build(options: argparse.Namespace) -> int:
     pack = load_pack(directory, options.version or int(time.time()))
     tests = load_tests(directory)
     try:
-        failures = testing.run(pack, tests).failures
+        failures = testing.run(pack.modules, pack.data, tests).failures
     except PolicyError as error:
         failures = [str(error)]
     if failures:

@@ -12,7 +12,6 @@ from typing import Any, Final
 from msgspec import Struct, field
 
 from app.core.evaluating import PolicyError
-from app.core.policy import Pack
 from app.policy import syntax
 from app.policy.inline import Inline
 
@@ -72,13 +71,15 @@ class Report(Struct, frozen=True):
         return found
 
 
-def run(pack: Pack, tests: Mapping[str, str], *, only: str = "") -> Report:
+def run(modules: Mapping[str, str], data: Mapping[str, Any], tests: Mapping[str, str], *, only: str = "") -> Report:
     """Run the tests of a pack.
 
     Parameters
     ----------
-    pack
-        The rules.
+    modules
+        File name -> Rego source of the rules.
+    data
+        The document the rules see as `data`.
     tests
         File name -> Rego source of the tests.
     only
@@ -89,9 +90,9 @@ def run(pack: Pack, tests: Mapping[str, str], *, only: str = "") -> Report:
     PolicyError
         If a module does not parse.
     """
-    engine = Inline({**pack.modules, **tests}, pack.data)
+    engine = Inline({**modules, **tests}, data)
     engine.engine.set_enable_coverage(True)
-    lines = _Lines(pack.modules)
+    lines = _Lines(modules)
     results = []
     for module, source in sorted(tests.items()):
         package = _PACKAGE.search(source)

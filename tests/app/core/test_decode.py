@@ -187,7 +187,7 @@ header_values = st.sampled_from([b"1.0", b"", b"\xff", b"application/cloudevents
 headers = st.lists(st.tuples(header_names, header_values), max_size=4).map(tuple)
 
 
-@settings(max_examples=10_000, deadline=None)
+@settings(max_examples=2_500, deadline=None)
 @given(st.one_of(st.binary(max_size=200), mutated, cut), headers)
 def test_nothing_that_is_thrown_at_decode_comes_back_as_an_exception(value, given_headers):
     for decode, kind in ((decode_job, events.JobEvent), (decode_result, events.Result)):
