@@ -7,10 +7,10 @@ from typing import Any, Final
 import msgspec
 from aiokafka import AIOKafkaConsumer
 
-from app.core.decode import UNREADABLE, said_of
 from app.core.orders import active, issued_at, readable
 from app.core.outcomes import Directive
 from app.follow import Follow
+from app.unreadable import UNREADABLE, said_of
 
 log = logging.getLogger("qethics.directives")
 

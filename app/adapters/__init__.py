@@ -15,6 +15,7 @@ from app.adapters import braket, qiskit
 from app.adapters.native import AdapterError, Native
 from app.conventions import RESULTS
 from app.errors import SettingError
+from app.unreadable import UNREADABLE
 from simulators.traffic import Message
 
 ADAPTERS: Final[dict[str, Callable[[Native], list[dict[str, Any]]]]] = {
@@ -56,6 +57,6 @@ def _adapt(path: Path, number: int, line: bytes) -> tuple[Native, list[dict[str,
         if adapt is None:
             raise AdapterError(f"there is no adapter for {native.sdk!r}")
         return native, adapt(native)
-    except (msgspec.MsgspecError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, IndexError, TypeError, AttributeError, *UNREADABLE) as error:
         remedy = f"a line is {{sdk, device, circuit, result}}; known SDKs are {', '.join(ADAPTERS)}"
         raise SettingError(f"{path}:{number}: {type(error).__name__}: {error}", remedy) from error

@@ -13,6 +13,7 @@ from app.admission.gatekeeper import Busy, Gatekeeper, NotReady
 from app.core.admission import AdmissionRequest
 from app.core.outcomes import Directive
 from app.core.trace import HEADER, context
+from app.unreadable import UNREADABLE
 from app.web.answers import body, healthz, json_answer, metrics_page, middlewares
 from app.web.refusals import MOST_BYTES, Handler, Refused
 
@@ -65,7 +66,7 @@ class _Pages:
         self._gatekeeper.check()
         try:
             question = _REQUEST.decode(await body(request))
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise Refused(HTTPStatus.BAD_REQUEST, f"no admission request: {error}") from error
         return json_answer(await self._gatekeeper.answer(question, _context(request)))
 

@@ -17,11 +17,12 @@ from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRa
 from app.admission.gatekeeper import Busy, Gatekeeper, NotReady
 from app.conventions import ADMISSION_REPLIES, ADMISSION_REQUESTS, DEAD_LETTER
 from app.core.admission import AdmissionRefusal, AdmissionRequest, AdmissionResponse
-from app.core.decode import MAX_BYTES, UNREADABLE, Reason, said_of, too_deep
+from app.core.decode import MAX_BYTES, Reason, too_deep
 from app.core.outcomes import DeadLetter, Outcomes
 from app.core.trace import context
 from app.settings import Settings
 from app.sinks import dead_letter
+from app.unreadable import UNREADABLE, said_of
 
 log = logging.getLogger("qethics.admission")
 

@@ -12,6 +12,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from app.core.admission import AdmissionRequest, AdmissionResponse
 from app.core.decode import too_deep
+from app.unreadable import UNREADABLE
 
 RUN_ANNOTATION: Final = "qethics-run"
 ROUTING_ANNOTATION: Final = "qethics-routing"
@@ -92,7 +93,7 @@ def read(body: bytes) -> Request:
         if review.api_version != API_VERSION:
             raise ReviewError(f"apiVersion {review.api_version!r} is not known; send {API_VERSION}")
         return msgspec.convert(review.request, Request)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise ReviewError(f"no AdmissionReview: {error}") from error
 
 
@@ -117,7 +118,7 @@ def asked(request: Request) -> AdmissionRequest | Response:
             "dry_run": bool(request.dry_run),
         }
         return msgspec.convert(question, AdmissionRequest)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         message = f"the annotation {RUN_ANNOTATION} (or {ROUTING_ANNOTATION}) declares no run: {error}"
         return Response(request.uid, allowed=False, status=Status(_UNPROCESSABLE, message, "Invalid"))
 

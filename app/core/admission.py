@@ -14,7 +14,6 @@ from msgspec import Raw, Struct
 
 from app.conventions import DISABLE_ROUTING, FALLBACK_CLASSICAL, FREEZE_OFFLOAD, ROLLBACK_CANARY
 from app.core import decisions, events, facts
-from app.core.decode import UNREADABLE
 from app.core.evaluating import PolicyError
 from app.core.evidence import instant
 from app.core.facts import Facts
@@ -24,6 +23,7 @@ from app.core.orders import active, is_of
 from app.core.outcomes import DecisionRecord, Directive
 from app.core.policy import FAILED, Breach, Policy, Verdict
 from app.core.run import Declared, Routing, routing_values
+from app.unreadable import UNREADABLE
 
 CLASSICAL: Final = "classical"
 

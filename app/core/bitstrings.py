@@ -7,8 +7,8 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from app.core.decode import UNREADABLE
 from app.core.events import Count
+from app.unreadable import UNREADABLE
 
 #: Results with more different outcomes than this are not kept: in a wide circuit nearly every outcome is new.
 MAX_OUTCOMES: Final = 32

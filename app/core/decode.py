@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from app.core.events import AnyJobEvent, Cost, Event, Result, Submitted
+from app.unreadable import UNREADABLE, said_of
 
 MAX_BYTES: Final = 1024 * 1024
 MAX_NESTING: Final = 64
@@ -27,16 +28,6 @@ MAX_BACK: Final = timedelta(days=3660)
 MAX_AHEAD: Final = timedelta(days=1)
 
 Headers = Sequence[tuple[str, bytes | None]]
-
-#: All that decoding bytes from outside raises, whatever the bytes: no such decoding is guarded by less.
-UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError, OverflowError)
-#: Characters of what an error says that are told on: it may quote the bytes that it is about, however many they are.
-_MOST_SAID: Final = 300
-
-
-def said_of(error: Exception) -> str:
-    """Return what an error says of bytes from outside, short enough to go into a record or a line."""
-    return str(error)[:_MOST_SAID]
 
 
 class Reason(StrEnum):

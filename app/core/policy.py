@@ -13,12 +13,12 @@ from typing import Any, Final, Literal, NamedTuple, Protocol
 import msgspec
 from msgspec import Struct
 
-from app.core.decode import UNREADABLE
 from app.core.evaluating import Evaluate, PolicyError
 from app.core.exemptions import Exemption
 from app.core.facts import Facts
 from app.core.remembered import Remembered
 from app.core.standards import STRICTEST, Standards
+from app.unreadable import UNREADABLE
 
 ROUTING_RULE: Final = "approved_endpoint"
 _REMEMBERED: Final = 16_384

@@ -14,6 +14,7 @@ from app.core.facts import Document, RoutingFacts
 from app.core.obedience import Answer
 from app.core.outcomes import DecisionRecord
 from app.core.policy import FAILED, Policy, Verdict
+from app.unreadable import UNREADABLE
 
 
 def replayed(written: bytes, policy: Policy) -> bytes:
@@ -29,7 +30,7 @@ def replayed(written: bytes, policy: Policy) -> bytes:
         before = msgspec.json.decode(written, type=DecisionRecord)
         document = msgspec.json.decode(before.input, type=Document)
         at = datetime.fromisoformat(before.timestamp).timestamp()
-    except (msgspec.MsgspecError, ValueError) as error:
+    except UNREADABLE as error:
         raise PolicyError(f"no decision record: {error}") from error
     name = before.bundles.get(decisions.BUNDLE)
     if name is None or name.digest != policy.digest:

@@ -19,7 +19,7 @@ from app.core import events, evidence, facts, ledger, results
 from app.core.answers import Answers
 from app.core.catalog import UNKNOWN, Catalog
 from app.core.clock import Clock
-from app.core.decode import MAX_AHEAD_SECONDS, UNREADABLE, Reason, Rejection, read_job, read_result
+from app.core.decode import MAX_AHEAD_SECONDS, Reason, Rejection, read_job, read_result
 from app.core.evidence import BITS, mask
 from app.core.forgotten import MOST as MOST_PAYERS
 from app.core.forgotten import Forgotten
@@ -54,6 +54,7 @@ from app.core.seal import UNSEALED, Seal
 from app.core.sequences import packed
 from app.core.shared import Shared
 from app.core.trace import context, traceparent
+from app.unreadable import UNREADABLE
 
 VERSION: Final = 8
 #: Events of one run, at most: a run id that is used without end must not grow without end.

@@ -36,7 +36,7 @@ from app.core.canary import Canary, Release, compared, rollback, verdict
 from app.core.catalog import OTHER, RUNTIMES, UNKNOWN, Catalog
 from app.core.clock import Clock
 from app.core.conditions import Conditions
-from app.core.decode import UNREADABLE, Reason, Rejection
+from app.core.decode import Reason, Rejection
 from app.core.drift import Drift, Ended, Firing, Found, Offer, Watched, possible, readings
 from app.core.drift_alert import drift_alert, ended, grave
 from app.core.evidence import instant
@@ -64,6 +64,7 @@ from app.core.seal import UNSEALED, Seal
 from app.core.sequences import MOST_JUMP, Producer
 from app.core.spend import Burn, budget_ends_at
 from app.core.unauthorized import disabling, lifted, say
+from app.unreadable import UNREADABLE
 
 VERSION: Final = 11
 #: Why a record of `samples` may be refused: it is of our own making, so there is little that can be wrong with it.

@@ -21,7 +21,6 @@ from app import kafka
 from app.broker import embedded_broker, free_port
 from app.catalog import DEFAULT_DIRECTORY
 from app.conventions import DIRECTIVES, REPLAY_REQUESTS
-from app.core.decode import UNREADABLE
 from app.core.outcomes import Directive, ReplayRequest
 from app.follow import Follow
 from app.gameday import panels
@@ -31,6 +30,7 @@ from app.gameday.watch import Sighting, Watcher
 from app.process import ServiceProcess
 from app.rules import files
 from app.settings import Settings, load
+from app.unreadable import UNREADABLE
 from simulators.scenarios import FAILURES, SCENARIOS, Scenario, Seen
 from simulators.traffic import Message, Traffic
 

@@ -17,6 +17,7 @@ from app.catalog import DEFAULT_DIRECTORY
 from app.core.incidents import PHASES, Incident, Kind, Notification, phases
 from app.paging.desk import Desk
 from app.paging.runpage import RunPages
+from app.unreadable import UNREADABLE
 from app.web.answers import body, healthz, json_answer, metrics_page, middlewares
 from app.web.refusals import MOST_BYTES, Refused
 
@@ -108,7 +109,7 @@ class _Pages:
         try:
             notification = _NOTIFICATION.decode(await body(request))
             told = await self._desk.told(notification)
-        except (msgspec.MsgspecError, ValueError, OverflowError) as error:
+        except UNREADABLE as error:
             raise Refused(HTTPStatus.BAD_REQUEST, f"no notification of version 4: {error}") from error
         except KafkaError as error:
             # Alertmanager tries again on 5xx.
@@ -134,7 +135,7 @@ class _Pages:
         try:
             asked = _ACT.decode(await body(request))
             done = await self._desk.act(one.incident_id, kind, asked.by, asked.text)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise Refused(HTTPStatus.BAD_REQUEST, f'{error}; send e.g. {{"by": "jane"}}') from error
         except KafkaError as error:
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, f"not on record: {error}") from error

@@ -12,10 +12,10 @@ from msgspec import Struct, field
 
 from app import kafka
 from app.conventions import EVIDENCE, VIOLATIONS
-from app.core.decode import UNREADABLE
 from app.core.evidence import instant
 from app.settings import Settings
 from app.stream.checkpoint import end_offset
+from app.unreadable import UNREADABLE
 
 #: Records of one run and topic, and bytes of one topic: many results leave room for the evidence.
 _MOST_RECORDS: Final = 1_000

@@ -18,7 +18,6 @@ from app.access import Access, access, bearer
 from app.catalog import load_catalog
 from app.conventions import ALERTS, DIRECTIVES, INCIDENTS, PAGER_ALERT, WATCHDOG_SILENT_ALERT
 from app.core.catalog import Alerting
-from app.core.decode import UNREADABLE, said_of
 from app.core.evidence import instant
 from app.core.identity import outcome_id
 from app.core.incidents import Act, Incidents
@@ -46,6 +45,7 @@ from app.serving import (
     told_to_stop,
 )
 from app.settings import Settings, urls
+from app.unreadable import UNREADABLE, said_of
 
 log = logging.getLogger("qethics.pager")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from app.core.telling import Told
+from app.unreadable import UNREADABLE
 
 log = logging.getLogger("qethics.pager")
 
@@ -31,7 +32,7 @@ class ToldFile:
             self.told = msgspec.json.decode(path.read_bytes(), type=dict[str, Told])
         except FileNotFoundError:
             log.info("%s is not there: what ended a short while ago is told again", path)
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, *UNREADABLE) as error:
             log.error("%s cannot be read, so what ended a short while ago is told again: %s", path, error)
         self._written = dict(self.told)
 

@@ -33,6 +33,7 @@ from app.documents import unusable
 from app.errors import SettingError
 from app.policy import forms
 from app.policy.pack import declared_rule, in_force, is_test
+from app.unreadable import UNREADABLE
 
 ALGORITHM: Final = "ES256"
 #: A bundle travels as one record through the log of the jobs.
@@ -265,14 +266,14 @@ def _verified(files: Mapping[str, bytes], keys: Keys) -> str:
         raise BundleError("it is not signed")
     try:
         signatures = msgspec.json.decode(files[_SIGNATURES], type=_Signatures).signatures
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise BundleError(f"{_SIGNATURES} cannot be read: {error}") from error
     if len(signatures) != 1:
         raise BundleError(f"it has {len(signatures)} signatures, not one")
     key_id, payload = _signed(signatures[0], keys)
     try:
         listed = msgspec.json.decode(payload, type=_Signed).files
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise BundleError(f"what is signed cannot be read: {error}") from error
     hashes = {file.name: file.hash for file in listed if file.algorithm == "SHA-256"}
     for name, content in files.items():
@@ -311,7 +312,7 @@ def _opened(files: Mapping[str, bytes], key_id: str) -> Bundle:
         }
     except KeyError as error:
         raise BundleError(f"{error.args[0]} is missing") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise BundleError(f"it cannot be read: {error}") from error
     terms = manifest.metadata.qethics
     modules = {name: source for name, source in sources.items() if not is_test(name)}

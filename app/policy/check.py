@@ -28,6 +28,7 @@ from app.core.run import Routing, routing_values
 from app.core.runs import RunStage
 from app.documents import line_of, read, unusable
 from app.errors import SettingError
+from app.unreadable import UNREADABLE
 
 _BATCH: Final = 1_000
 _MOST_RECORDED_BYTES: Final = 4 * 2**30
@@ -199,7 +200,7 @@ def _batches(path: Path, lines: dict[str, int]) -> Iterator[tuple[str, list[byte
             continue
         try:
             line = msgspec.json.decode(value, type=_Line)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise unusable(path, "", f"no event: {error}", line=number) from error
         lines.setdefault(line.run_id, number)
         of = line.topic

@@ -17,6 +17,7 @@ from typing import IO, Final, cast
 import msgspec
 
 from app.core.evaluating import PolicyError
+from app.unreadable import UNREADABLE
 
 #: What is started, with the descriptor of the rules as its last argument.
 COMMAND: Final = (sys.executable, "-m", "app.policy.child")
@@ -30,7 +31,7 @@ _HEAD_BYTES: Final = 4
 _NUMBERS: Final = 2**32
 #: All that can be wrong with a process, its pipes and what comes out of them, short of a bug of ours: also that there
 #: are no descriptors, processes or memory left for it.
-_FAULTS: Final = (OSError, ValueError, EOFError, MemoryError, RecursionError, msgspec.MsgspecError)
+_FAULTS: Final = (OSError, EOFError, MemoryError, *UNREADABLE)
 
 
 class EngineFault(PolicyError):

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from app.policy.bundle import Bundle, BundleError, Unsettled
+from app.unreadable import UNREADABLE
 
 _SECONDS: Final = 30.0
 
@@ -40,7 +41,7 @@ def passed(bundle: Bundle) -> None:
         raise Unsettled(f"its own tests could not be run: {said[-1] if said else ended.returncode}")
     try:
         failures = msgspec.json.decode(ended.stdout, type=list[str])
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise Unsettled(f"its own tests ended without a result: {error}") from error
     if failures:
         raise BundleError(f"{len(failures)} of its own tests fail: {failures[0]}")

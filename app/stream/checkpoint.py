@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from msgspec import Meta, Struct
 
 from app.stream.protocol import Notes
+from app.unreadable import UNREADABLE
 
 #: Below the 1 MiB that brokers take by default.
 PIECE_BYTES: Final = 900_000
@@ -29,8 +30,6 @@ _READ_SECONDS: Final = 60.0
 _NO_NOTES: Final = Notes()
 #: Nobody has a state of 90 GB; a number beyond it is damage, and not to be made room for.
 _MOST_PIECES: Final = 100_000
-#: All that decoding a damaged record raises.
-_DAMAGED: Final = (msgspec.MsgspecError, ValueError, RecursionError, OverflowError)
 
 
 class Manifest(Struct, frozen=True):
@@ -190,7 +189,7 @@ class CheckpointStore:
             if found is None or not found.value:  # there is none, or somebody dropped it
                 return None, notes
             return msgspec.msgpack.decode(found.value, type=Manifest), notes
-        except _DAMAGED as error:
+        except UNREADABLE as error:
             said = f"the manifest of {name} in {tp.topic}/{tp.partition} was damaged in Kafka: {error}"
             raise CheckpointError(f"{said}. {way_out(tp.topic, name, tp.partition)}") from error
 

@@ -76,7 +76,9 @@ class Checkpoints:
         """Have a unit continue from its last checkpoint, if there is one."""
         found = await self._store.read(self._name(unit), unit.partition)
         if found is not None:
-            unit.positions, state, notes = found
+            positions, state, notes = found
+            # A log that this stage does not read is none to be sought in, whatever a damaged record names.
+            unit.positions = {name: at for name, at in positions.items() if name in unit.kind.topics}
             if state:
                 try:
                     unit.stage.restore(state)

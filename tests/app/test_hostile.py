@@ -98,6 +98,17 @@ def test_every_place_where_a_consumer_is_made_is_known():
     assert set().union(*CONSUMERS.values()) == set(TOPICS) - {ADMISSION_REPLIES, DEAD_LETTER}
 
 
+def test_no_decoding_is_guarded_by_less_than_what_it_raises():
+    guards = [
+        f"{path.name}:{node.lineno}"
+        for path in Path(app.__file__).parent.rglob("*.py")
+        if path.name != "unreadable.py"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr in {"MsgspecError", "DecodeError"}
+    ]
+    assert guards == []
+
+
 def followed(take, *topics, count=COUNT):
     """Have a follower hand on hostile records of some topics."""
     shelf = Shelf({topic: records(topic, count, 1) for topic in topics})

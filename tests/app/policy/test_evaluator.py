@@ -5,6 +5,8 @@ import os
 import random
 import resource
 import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -60,6 +62,15 @@ class Clock:
 
 def policy(evaluate):
     return Policy(Pack({}, {}, {}), evaluate)
+
+
+@pytest.mark.parametrize("module", ["app.policy.child", "app.policy.trial_child"])
+def test_a_process_that_evaluates_rules_loads_nothing_else(module):
+    """Each worker starts three of them, also when the machine is busy: what they load is time without a policy."""
+    heavy = {"numpy", "scipy", "river", "faust", "aiokafka", "aiohttp", "cryptography", "yaml"}
+    code = f"import sys, {module}; print({heavy!r} & set(sys.modules) or 'nothing')"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "nothing"
 
 
 def test_it_answers_as_the_engine_in_this_process(evaluate):
