@@ -14,7 +14,6 @@ from app.core.remembered import Remembered
 from app.core.reproducibility import Counted
 from app.core.run import Origin, Results, Run
 from app.core.shared import Shared
-from app.core.sli import Key
 
 _DIGEST_MODULUS: Final = 1 << 256
 _REMEMBERED: Final = 16_384
@@ -33,16 +32,18 @@ _GIVEN_ONCE: Final = (
 FRESH_SECONDS: Final = 48 * 3600.0
 
 
-def _freshness(age_seconds: float | None) -> Key:
-    """Return the counter of results whose parameters are of this age."""
+def _freshness(age_seconds: float | None) -> str:
     if age_seconds is None:
-        return _UNKNOWN_AGE
-    return _FRESH if age_seconds < FRESH_SECONDS else _STALE
+        return "unknown"
+    return "fresh" if age_seconds < FRESH_SECONDS else "stale"
 
 
-_UNKNOWN_AGE: Final = ("calibrated", "unknown")
-_FRESH: Final = ("calibrated", "fresh")
-_STALE: Final = ("calibrated", "stale")
+#: Freshness -> the counter of results of it.
+_CALIBRATED: Final = {
+    "unknown": ("calibrated", "unknown"),
+    "fresh": ("calibrated", "fresh"),
+    "stale": ("calibrated", "stale"),
+}
 
 
 def stream_key(workload: str, backend: str) -> str:
@@ -79,7 +80,7 @@ class Observer:
         else:
             self._output.counters["no_ideal",] += 1
         age = None if event.calibrated_at is None else at - event.calibrated_at.timestamp()
-        self._output.counters[_freshness(age)] += 1
+        self._output.counters[_CALIBRATED[_freshness(age)]] += 1
         observation = Observation(
             offset,
             at,

@@ -6,6 +6,7 @@ worker takes its totals along, so nothing is reset and nothing counted twice. Su
 
 import time
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import Any, Final
@@ -239,11 +240,13 @@ class StageCollector(Collector):
                     open_runs.add_metric([state, str(partition)], count)
                 continue
             waiting.add_metric([str(partition)], stage.replays_waiting)
-            for stream in stage.streams.values():
-                if stream.total.n:
-                    fidelity.add_metric([stream.workload, stream.backend], stream.total.mean)
-                if stream.ratio is not None:
-                    variance.add_metric([stream.workload, stream.backend], stream.ratio.ratio)
+        streams = [each for _, stage in counted if isinstance(stage, StreamStage) for each in stage.streams.values()]
+        # As with cost centers: one series, whatever stands in a partition that is not its own.
+        for (workload, backend), stream in {(each.workload, each.backend): each for each in streams}.items():
+            if stream.total.n:
+                fidelity.add_metric([workload, backend], stream.total.mean)
+            if stream.ratio is not None:
+                variance.add_metric([workload, backend], stream.ratio.ratio)
         yield from (open_runs, fidelity, variance, waiting)
 
     def _heartbeats(self) -> Metric:
@@ -262,39 +265,50 @@ class StageCollector(Collector):
                 family.add_metric([str(unit.partition)], max(0.0, now - heard_at))
         return family
 
+    @staticmethod
+    def _budget_hours(stages: list[StreamStage]) -> Iterator[Metric]:
+        """Hours with spending; one series, also of a cost center that stands in a partition that is not its own."""
+        of_hours, hours, over = ["cost_center", "runtime"], Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+        for stage in stages:
+            for key, (total, good) in stage.budget_hours().items():
+                hours[key] += total
+                over[key] += total - good
+        for totals, name, text in (
+            (hours, "spend_within_budget_valid", "M9: hours with spending; corrections may change them"),
+            (over, "spend_within_budget_bad", "M9: hours over the budget; corrections may change them"),
+        ):
+            family = GaugeMetricFamily(METRIC_PREFIX + name, text, labels=of_hours)
+            for key, value in totals.items():
+                family.add_metric(key, value)
+            yield family
+
     def _spending(self, stages: list[StreamStage], budgets: Mapping[str, float]) -> Iterator[Metric]:
-        alerting, of_center, of_hours = self._catalog.alerting, ["cost_center"], ["cost_center", "runtime"]
+        def gauge(name: str, text: str) -> GaugeMetricFamily:
+            return GaugeMetricFamily(METRIC_PREFIX + name, text, labels=["cost_center"])
 
-        def gauge(name: str, text: str, labels: list[str] = of_center) -> GaugeMetricFamily:
-            return GaugeMetricFamily(METRIC_PREFIX + name, text, labels=labels)
-
-        hours = gauge("spend_within_budget_valid", "M9: hours with spending; corrections may change them", of_hours)
-        over = gauge("spend_within_budget_bad", "M9: hours over the budget; corrections may change them", of_hours)
+        yield from self._budget_hours(stages)
         rate = gauge("spend_dollars_per_hour", "what is spent at, by the last minute that was billed")
         usual = gauge("spend_baseline_dollars_per_hour", "what was spent at in the hour before, without what paged")
         budget = gauge("spend_budget_dollars_per_hour", "the budget of an hour")
         spent = gauge("spend_hour_dollars", "what is spent of the hour that it is now")
         ends = gauge("spend_budget_end_timestamp_seconds", "when the hour's budget will be spent at this rate")
         lag = gauge("billing_lag_seconds", "how long after their time charges come, on average")
-        for stage in stages:
-            for key, (total, good) in stage.budget_hours().items():
-                hours.add_metric(key, total)
-                over.add_metric(key, total - good)
-            for center, burn in stage.burn.centers.items():
-                limit = stage.budgets.get(center, 0.0)
-                found = stage.burn.rate(center, alerting.spend, limit)
-                is_silent = stage.burn.is_silent(center, stage.now, alerting.spend)
-                rate.add_metric([center], 0.0 if is_silent else found.usd_per_hour)
-                if found.baseline_usd_per_hour is not None:
-                    usual.add_metric([center], found.baseline_usd_per_hour)
-                spent.add_metric([center], stage.spent_usd(center, int(stage.now // HOUR_SECONDS)))
-                at = stage.budget_ends_at(center)
-                if at is not None:
-                    ends.add_metric([center], at)
-                lag.add_metric([center], burn.lag_seconds)
+        # A cost center lives in one partition; what stands in another one all the same makes no second series.
+        for center, stage in {center: each for each in stages for center in each.burn.centers}.items():
+            limit, spend = stage.budgets.get(center, 0.0), self._catalog.alerting.spend
+            found = stage.burn.rate(center, spend, limit)
+            is_silent = stage.burn.is_silent(center, stage.now, spend)
+            rate.add_metric([center], 0.0 if is_silent else found.usd_per_hour)
+            if found.baseline_usd_per_hour is not None:
+                usual.add_metric([center], found.baseline_usd_per_hour)
+            spent.add_metric([center], stage.spent_usd(center, int(stage.now // HOUR_SECONDS)))
+            at = stage.budget_ends_at(center)
+            if at is not None:
+                ends.add_metric([center], at)
+            lag.add_metric([center], stage.burn.centers[center].lag_seconds)
         for center, limit in budgets.items():
             budget.add_metric([center], limit)
-        yield from (hours, over, rate, usual, budget, spent, ends, lag)
+        yield from (rate, usual, budget, spent, ends, lag)
 
     def _histograms(self, stages: list[tuple[int, StreamStage]]) -> Iterator[Metric]:
         for signal, (name, text, bounds) in HISTOGRAMS.items():

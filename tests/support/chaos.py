@@ -260,9 +260,9 @@ def expected_counters(oracle: Oracle):
     for stage in oracle.streams.values():
         for (center, runtime), (hours, good) in stage.budget_hours().items():
             labels = (("cost_center", center), ("runtime", runtime))
-            found[METRIC_PREFIX + "spend_within_budget_valid", labels] = hours
+            found[METRIC_PREFIX + "spend_within_budget_valid", labels] += hours
             if hours > good:
-                found[METRIC_PREFIX + "spend_within_budget_bad", labels] = hours - good
+                found[METRIC_PREFIX + "spend_within_budget_bad", labels] += hours - good
     for of, stages in ((RUNS, oracle.runs), (STREAMS, oracle.streams)):
         for partition, stage in stages.items():
             for key, value in stage.counters.items():

@@ -30,6 +30,7 @@ from app.core.runs import RunStage
 from app.core.streams import StreamStage
 from app.policy.pack import load_policy
 from app.process import environment as process_environment
+from app.serving import seal_of
 from app.settings import Settings, load
 from app.stream.checkpoint import end_offset
 
@@ -249,8 +250,9 @@ class Oracle:
     def __init__(self, settings: Settings):
         catalog, policy = load_catalog(settings.policies), load_policy(settings.policies)
         numbers = range(settings.partitions)
-        self.runs = {number: RunStage(catalog, policy, settings.partitions) for number in numbers}
-        self.streams = {number: StreamStage(catalog, len(numbers)) for number in numbers}
+        seal = seal_of(settings)
+        self.runs = {number: RunStage(catalog, policy, settings.partitions, seal=seal) for number in numbers}
+        self.streams = {number: StreamStage(catalog, len(numbers), seal=seal) for number in numbers}
         self.violations: list[Violation] = []
         self.evidence: list[str] = []
         self.alerts: list[str] = []

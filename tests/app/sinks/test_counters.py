@@ -1,6 +1,7 @@
 """Every counter that a stage raises is a metric, with its whole value; and every metric of the table is raised."""
 
 import ast
+from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -8,6 +9,7 @@ import pytest
 from collecting import Publisher, Shell
 from prometheus_client import CollectorRegistry
 from records import SUBMITTED, Log, event, lifecycle, result
+from streams import pack
 
 import app.core
 from app.conventions import (
@@ -21,6 +23,7 @@ from app.conventions import (
     SAMPLES,
 )
 from app.core.decode import Reason
+from app.core.outcomes import Spending
 from app.core.sli import COUNTERS, RUNS, SLIS, STREAMS
 from app.core.streams import REFUSED
 from app.sinks.metrics import StageCollector
@@ -126,8 +129,8 @@ class Driver:
     def put(self, topic, values, partition=0, headers=()):
         kind = STREAMS if topic == SAMPLES else RUNS
         batch = self.logs[partition].batch(topic, values, self.now, headers)
-        for target, pack in self.stage(kind, partition).apply(batch).packs.items():
-            self.put(SAMPLES, [msgspec.msgpack.encode(pack)], target)
+        for target, sample in self.stage(kind, partition).apply(batch).packs.items():
+            self.put(SAMPLES, [msgspec.msgpack.encode(sample)], target)
 
     def beat(self, seconds, step=1.0):
         for _ in range(int(seconds / step)):
@@ -209,3 +212,21 @@ def test_a_broken_rule_is_counted_in_one_partition_and_is_at_zero_before(driven,
     counted = sum(sample.value for sample in family.samples)
     assert counted > 0
     assert any(sample.value == 0 for sample in family.samples)
+
+
+def test_no_series_is_shown_twice_whatever_stands_in_the_logs(catalog, policy):
+    """A stream and a cost center live in one partition each; who writes to `samples` may say otherwise."""
+    driver = Driver(catalog, policy)
+    driver.beat(3)
+    spending = [Spending(0, driver.now, "logistics", "quantum", 1_000_000, 2.0)]
+    for partition in range(PARTITIONS):
+        driver.put(SAMPLES, [msgspec.msgpack.encode(pack(0, [0.9] * 40, spending=spending))], partition)
+    driver.beat(5)
+    collector = StageCollector(driver.shell, Publisher(), lambda: {}, catalog, {"version": "1"})
+    shown = Counter(
+        (sample.name, *sorted(sample.labels.items())) for family in collector.collect() for sample in family.samples
+    )
+    assert [series for series, times in shown.items() if times > 1] == []
+    center = ("cost_center", "logistics")
+    assert ("qethics_spend_within_budget_valid", center, ("runtime", "quantum")) in shown
+    assert ("qethics_fidelity_mean_ratio", ("backend", "ibm_fez"), ("workload", "route-planning")) in shown
