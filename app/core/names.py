@@ -21,6 +21,9 @@ _DIGEST: Final = 16
 #: Label names of Prometheus' data model (https://prometheus.io/docs/concepts/data_model/).
 _NO_LABEL: Final = re.compile(r"[^a-zA-Z0-9_]")
 _MOST_LABEL: Final = 1_000
+#: What calls people in chats, which show summaries and labels as they come: <!channel> and <@U1> in Slack
+#: (https://docs.slack.dev/messaging/formatting-message-text/#special-mentions), @everyone and @here in others.
+_MENTION: Final = re.compile(r"<(?=[!@#])|(?<!\w)@(?=(?:everyone|here|channel|all)\b)")
 
 
 def one_line(text: str) -> str:
@@ -64,8 +67,12 @@ def label_name(text: str) -> str:
 
 
 def label_value(text: str) -> str:
-    """Return a label value of at most 1,000 characters, on one line: receivers put it into mails and chats."""
-    return one_line(text[:_MOST_LABEL])[:_MOST_LABEL]
+    """Return a label value of at most 1,000 characters, on one line, that calls nobody in a chat.
+
+    >>> label_value("<!channel> all is well")
+    '< !channel> all is well'
+    """
+    return _MENTION.sub(r"\g<0> ", one_line(text[:_MOST_LABEL]))[:_MOST_LABEL]
 
 
 def markup(text: str) -> str:
@@ -91,4 +98,4 @@ def url_part(text: str) -> str:
 
 def printed(text: str, most: int = 8_000) -> str:
     """Return a text that may have several lines, of at most `most` characters: each line shows all of itself."""
-    return "\n".join(one_line(line) for line in text[:most].split("\n"))[:most]
+    return _MENTION.sub(r"\g<0> ", "\n".join(one_line(line) for line in text[:most].split("\n")))[:most]

@@ -171,3 +171,11 @@ def test_a_log_message_is_one_line_and_a_traceback_is_indented(text):
     assert rest
     assert all(line.startswith("    ") and line.isprintable() for line in rest)
     assert json.dumps(first)
+
+
+@pytest.mark.parametrize("safe", [label_value, printed])
+def test_a_name_calls_nobody_in_a_chat(safe):
+    for call in ("<!channel>", "<!subteam^S1>", "<@U1>", "<#C1>", "@everyone", "@here"):
+        assert call not in safe(f"runs are sent to {call}, where they may not go")
+    for harmless in ("a <b> c", "jane@all.example", "1 < 2", "@nobody"):
+        assert safe(harmless) == harmless
