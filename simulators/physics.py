@@ -12,6 +12,7 @@ section 8.3. Qubit 0 is the rightmost character of every bitstring.
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import product
 from math import exp
 from typing import Final
@@ -235,6 +236,15 @@ def ideal(name: str) -> dict[str, float]:
     return {format(index, f"0{qubits}b"): float(p) for index, p in enumerate(distribution) if p > 1e-12}
 
 
+@lru_cache(maxsize=256)
+def _solved(name: str, calibration: Calibration, scales: tuple[float, ...]) -> Probabilities:
+    """The distributions of a circuit on a device, a row for each scale; every traffic of a process shares them."""
+    build, qubits = CIRCUITS[name]
+    found = np.stack([build(Noise.of(calibration, scale)).probabilities(qubits) for scale in scales])
+    found.flags.writeable = False
+    return found
+
+
 class NoiseGrid:
     """A circuit's distribution on one device over a grid of gate-error scales, solved once and sampled from.
 
@@ -252,9 +262,9 @@ class NoiseGrid:
     SCALES: Final = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
 
     def __init__(self, name: str, calibration: Calibration, scales: Sequence[float] = SCALES) -> None:
-        build, self.qubits = CIRCUITS[name]
+        _, self.qubits = CIRCUITS[name]
         self._scales = np.array(scales)
-        self._solved = np.stack([build(Noise.of(calibration, scale)).probabilities(self.qubits) for scale in scales])
+        self._solved = _solved(name, calibration, tuple(scales))
 
     def at(self, scale: float) -> Probabilities:
         """The distribution at a scale within the grid's range."""
