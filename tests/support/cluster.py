@@ -195,7 +195,9 @@ class Cluster:
 
     async def produce(self, messages, rate=None, *, paced=False, **options):
         """Publish, and say where each record stands; `rate` in records a second, or each at its own time."""
-        producer = await kafka.connected(kafka.producer(self.settings, **{"linger_ms": 5, "request_timeout_ms": 120_000, **options}), self.settings)
+        producer = await kafka.connected(
+            kafka.producer(self.settings, **{"linger_ms": 5, "request_timeout_ms": 120_000, **options}), self.settings
+        )
         pending = []
         began = time.monotonic()
         try:
