@@ -278,10 +278,9 @@ def outcome(run: Run, path: list[tuple[str, float]]) -> OutcomeFacts:
 
 def _answered_by(run: Run) -> str | None:
     """Return who gave the results: whoever they name, else whom the run was sent to."""
-    origin = run.results.origin if run.results is not None else None
-    if origin is None or origin.provider is not None:
-        return origin.provider if origin is not None else None
-    return run.routing.provider if run.routing is not None else None
+    if run.results is None:
+        return None
+    return run.results.origin.provider or (run.routing.provider if run.routing is not None else None)
 
 
 _ROUTED: Final = 1 << ledger.CODES[events.Routed]

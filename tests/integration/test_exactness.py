@@ -14,20 +14,7 @@ HURT = {"kills": 1, "terms": 1, "joins": 1, "stops": 0, "engines": 5}
 def test_totals_and_ids_are_those_of_one_process_that_never_crashed(bootstrap, tmp_path):
     cluster = Cluster(bootstrap, tmp_path, closing=CLOSING)
     try:
-        report = asyncio.run(
-            prove(
-                cluster,
-                events=30_000,
-                rate=3000,
-                seed=5,
-                kills=1,
-                terms=1,
-                joins=1,
-                stops=0,
-                engines=5,
-                say=lambda text: None,
-            )
-        )
+        report = asyncio.run(prove(cluster, events=30_000, rate=3000, seed=5, **HURT, say=lambda text: None))
     finally:
         cluster.end()
     is_exact(report)
