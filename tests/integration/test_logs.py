@@ -5,8 +5,8 @@ import signal
 import time
 
 import pytest
+from administering import delete_before, enlarge, remake
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from cluster import Cluster
 from records import dump, event
 
@@ -23,32 +23,6 @@ def started(prefix, count):
     now = time.time()
     runs = [f"{prefix}-{number}" for number in range(count)]
     return [Message(now, JOBS, run.encode(), dump(event("started", run, at=now))) for run in runs]
-
-
-async def administer(cluster, *steps):
-    admin = await kafka.connected(AIOKafkaAdminClient(**kafka.client_options(cluster.settings)), cluster.settings)
-    try:
-        for step in steps:
-            await step(admin)
-    finally:
-        await admin.close()
-
-
-async def remake(cluster, *topics):
-    """Delete topics and make them again."""
-
-    async def gone(admin):
-        await admin.delete_topics(list(topics))
-        while set(topics) & set(await admin.list_topics()):
-            await asyncio.sleep(0.1)
-
-    async def made(admin):
-        while any(
-            code for _, code, *_ in (await admin.create_topics([NewTopic(t, 1, 1) for t in topics])).topic_errors
-        ):
-            await asyncio.sleep(0.2)
-
-    await administer(cluster, gone, made)
 
 
 def applied(cluster, count):
@@ -81,12 +55,7 @@ def test_records_deleted_while_a_worker_reads_are_counted_and_the_rest_is_read(s
     asyncio.run(single.produce(started("b", 1000)))
     before = worker_log_end(single) - 300
 
-    async def delete(admin):
-        await admin.delete_records(
-            {TopicPartition(single.settings.topic(JOBS), 0): RecordsToDelete(before_offset=before)}
-        )
-
-    asyncio.run(administer(single, delete))
+    asyncio.run(delete_before(single, {(single.settings.topic(JOBS), 0): before}))
     worker.send(signal.SIGCONT)
     single.await_(lambda: metric(worker, "records_deleted_unread_total", topic=JOBS) > 0, 60, "the loss counted")
     single.await_(lambda: single.total("lag") <= 4, 60, "the rest read")
@@ -156,16 +125,13 @@ def test_partitions_that_are_added_are_said_and_what_is_in_them_waits(single):
     single.await_ready()
     topic = single.settings.topic(JOBS)
 
-    async def add(admin):
-        await admin.create_partitions({topic: NewPartitions(3)})
-
     async def write():
         producer = await kafka.connected(kafka.producer(single.settings), single.settings)
         for number in range(7):
             await producer.send_and_wait(topic, b"{}", key=b"%d" % number, partition=2)
         await producer.stop()
 
-    asyncio.run(administer(single, add))
+    asyncio.run(enlarge(single, 3, topic))
     asyncio.run(write())
     single.await_(lambda: worker.status()["lag"] >= 7, 30, "what nobody reads waits")
     assert metric(worker, "partitions_beyond", topic=JOBS) == 2

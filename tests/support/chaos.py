@@ -107,40 +107,66 @@ class Chaos:
             self._keep(2)
 
 
-async def prove(cluster: Cluster, *, events, rate, seed, kills, terms, joins, stops, engines, extra=(), say=print):
-    """Run the traffic under chaos; returns the comparison with the oracle, and with what was sent."""
-    await cluster.topics()
-    traffic = Traffic(SCENARIOS["steady"], seed=seed, start=time.time(), rate=rate, results_per_run=4)
-    made = varied(traffic.runs(events // 13), share=0.05, seed=seed)
+def traffic(*, events, rate, seed, hostile=None):
+    """About so many records that begin now: events, and what is refused, conflicts, or comes twice.
+
+    Among them are so many hostile ones, a hundredth if it is not given.
+    """
+    made = Traffic(SCENARIOS["steady"], seed=seed, start=time.time(), rate=rate, results_per_run=4)
+    made = varied(made.runs(events // 13), share=0.05, seed=seed)
     intended = mixed(made, refused=0.01, conflicts=0.01, harmless=0.02, seed=seed)
     intended = shuffled(intended, duplicates=0.10, within=5000, seed=seed)
     # Early, because a run that a hostile record opens waits for its deadline.
-    places = random.Random(seed).sample(range(len(intended) // 4), events // 100)
+    places = random.Random(seed).sample(range(len(intended) // 4), events // 100 if hostile is None else hostile)
     for place, one in zip(places, odd(len(places), seed), strict=True):
         intended.insert(place, one)
-    how_much = {"kills": kills, "terms": terms, "joins": joins, "stops": stops, "engines": engines}
-    chaos = Chaos(cluster, len(intended) / rate, **how_much, seed=seed, extra=extra)
+    return intended
+
+
+async def prove(cluster: Cluster, *, events, rate, seed, extra=(), say=print, **hurts):
+    """Run the traffic under chaos; returns the comparison with the oracle, and with what was sent."""
+    await cluster.topics()
+    intended = traffic(events=events, rate=rate, seed=seed)
+    chaos = Chaos(cluster, len(intended) / rate, **hurts, seed=seed, extra=extra)
     supervisor = asyncio.ensure_future(chaos.supervise())
     await asyncio.to_thread(cluster.await_ready, 180)
     began = time.monotonic()
     metadata, _ = await asyncio.gather(cluster.produce([one.message for one in intended], rate), chaos.run())
     supervisor.cancel()
     say(f"{len(intended)} records in {time.monotonic() - began:.0f} s; {dict(chaos.done)}; draining")
-    short = {cluster.settings.topic(name): name for name in RunStage.topics}
-
-    def drained():
-        taken = cluster.total("events_applied") + cluster.total("duplicates") + cluster.total("dead_letters")
-        return taken == len(intended) and cluster.total("open_runs") == 0 and max(cluster.held().values()) == 1
-
-    await asyncio.to_thread(cluster.await_, drained, 120, "everything applied and every run closed")
+    await asyncio.to_thread(cluster.await_, lambda: drained(cluster, len(intended)), 120, "everything taken in, closed")
     await asyncio.sleep(2)
-    return await compare(cluster, chaos, placed(intended, metadata, short))
+    short = {cluster.settings.topic(name): name for name in RunStage.topics}
+    sent = placed(intended, metadata, short)
+    return {
+        "actions": dict(chaos.done),
+        "term_seconds": chaos.term_seconds,
+        **await compare(cluster, sent, await logs_of(cluster)),
+    }
 
 
-async def compare(cluster: Cluster, chaos: Chaos, sent):
-    """Totals and ids of the group beside the oracle's, and dead letters and counters beside what was sent."""
+def taken_in(cluster: Cluster):
+    """How many records the group has taken in, whatever became of them."""
+    return sum(cluster.total(name) for name in ("events_applied", "duplicates", "dead_letters"))
+
+
+def drained(cluster: Cluster, records):
+    """Whether so many records are taken in, all runs closed, and each partition is held by one worker."""
+    return taken_in(cluster) == records and cluster.total("open_runs") == 0 and max(cluster.held().values()) == 1
+
+
+async def compare(cluster: Cluster, sent, logs):
+    """Totals and ids of the group beside the oracle's, and dead letters and counters beside what was sent.
+
+    Parameters
+    ----------
+    sent
+        The records that were there to be read.
+    logs
+        The same as they stand in the logs, with all others; as of `logs_of`.
+    """
     found = cluster.counters()
-    oracle = oracle_of(cluster, await logs_of(cluster))
+    oracle = oracle_of(cluster, logs)
     violations = {value["violation_id"]: value for value in await cluster.values(VIOLATIONS)}
     unanswered = {name: value for name, value in violations.items() if value["rule"] == FAILED.name}
     letters = await letters_of(cluster)
@@ -158,8 +184,6 @@ async def compare(cluster: Cluster, chaos: Chaos, sent):
     excused = unseen_routings(differences, unanswered, oracle)
     return {
         "events": len(sent),
-        "actions": dict(chaos.done),
-        "term_seconds": chaos.term_seconds,
         "counters": len(expected),
         "differences": {key: pair for key, pair in differences.items() if key not in excused},
         "violations": verdicts(violations, unanswered, oracle),
