@@ -12,7 +12,7 @@ Detectors of River are objects, one a stream, and promise nothing.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from math import isfinite, log, nan
+from math import log, nan
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -28,16 +28,15 @@ from detectors.dirichlet_multinomial import MAX_WIDTH
 _WEEK_SECONDS: Final = 604_800.0
 #: A stream that was silent for longer does not come back with a larger allowance.
 _MAX_SILENCE_SECONDS: Final = 86_400.0
-#: How fast the mean time between observations forgets.
+#: How fast the mean time between observations forgets, after as many as it stands for.
 _FORGETTING: Final = 0.02
+_REMEMBERED: Final = 50
 #: What is told apart in one stream (numbers of shots, widths of circuits), at most.
 _LANES: Final = 8
 #: A spread on a logarithm below this is a constant with its rounding.
 _LEAST_LOG_SPREAD: Final = 0.01
 #: Steps of a quarter: the R10 series of preferred numbers (ISO 3:1973).
 _PREFERRED: Final = (1.0, 1.25, 1.6, 2.0, 2.5, 3.2, 4.0, 5.0, 6.3, 8.0)
-#: Estimates of a fidelity that lie further outside [0, 1] are none.
-_FIDELITY_RANGE: Final = (-0.25, 1.25)
 
 
 class Offer(NamedTuple):
@@ -100,12 +99,17 @@ class Place(Struct, array_like=True):
 
         That is the time between the two before it: a long job takes long to come, so its own gap knows its value.
         """
-        allowed, since = self.gap_seconds, at - self.at if self.seen else 0.0
-        self.gap_seconds = min(max(since, 0.0), _MAX_SILENCE_SECONDS)
-        self.at = max(self.at, at)
-        if self.seen:
-            self.mean_gap_seconds += (self.gap_seconds - self.mean_gap_seconds) * max(1 / self.seen, _FORGETTING)
-        self.seen += 1
+        allowed, seen, gap_seconds = self.gap_seconds, self.seen, 0.0
+        if seen:
+            if at > self.at:
+                gap_seconds = at - self.at if at - self.at < _MAX_SILENCE_SECONDS else _MAX_SILENCE_SECONDS
+                self.at = at
+            share = 1 / seen if seen < _REMEMBERED else _FORGETTING
+            self.mean_gap_seconds += (gap_seconds - self.mean_gap_seconds) * share
+        elif at > self.at:
+            self.at = at
+        self.gap_seconds = gap_seconds
+        self.seen = seen + 1
         known = self.epoch.calibration
         if calibration is not None and calibration != known:
             self.epoch = Epoch(calibration) if known is None else Epoch(calibration, known, self.seen)
@@ -120,6 +124,10 @@ class Seen(NamedTuple):
     number: int
     epoch: Epoch
     mean_gap_seconds: float
+
+
+#: The fields of a `Seen`. Of all that are offered few are found to be a change, and only for those one is made.
+_Seen = tuple[Offer, str, int, Epoch, float]
 
 
 class Found(NamedTuple):
@@ -177,12 +185,6 @@ def readings(observation: Observation) -> dict[str, tuple[float, ...]]:
     if observation.decision is not None:
         found["decision"] = (observation.decision,)
     return found
-
-
-def possible(signal: str, values: tuple[float, ...]) -> bool:
-    """Whether a reading can be: finite, and of a fidelity not further outside [0, 1] than an estimate may be."""
-    low, high = _FIDELITY_RANGE
-    return low <= values[0] <= high if signal == "fidelity" else isfinite(values[0])
 
 
 @lru_cache(maxsize=4096)
@@ -256,7 +258,7 @@ class Watched(ABC):
             return
         place = self.places[lane]
         allowed = place.take(offer.at, offer.observation.calibration_id)
-        self._take(lane, values, allowed, Seen(offer, lane, place.seen, place.epoch, place.mean_gap_seconds))
+        self._take(lane, values, allowed, (offer, lane, place.seen, place.epoch, place.mean_gap_seconds))
 
     def _lane(self, offer: Offer) -> str | None:
         """The lane of an observation; None if its stream has too many already."""
@@ -286,7 +288,7 @@ class Watched(ABC):
         """Begin with a lane; False if it cannot be watched."""
 
     @abstractmethod
-    def _take(self, lane: str, values: tuple[float, ...], allowed_seconds: float, seen: Seen) -> None:
+    def _take(self, lane: str, values: tuple[float, ...], allowed_seconds: float, seen: _Seen) -> None:
         """Take in the values of a lane."""
 
     @abstractmethod
@@ -347,7 +349,7 @@ class Modelled(Watched):
         )
         self.columns, self.quantity = self.bank.model.columns, self.bank.model.quantity
         self._rows: dict[str, int] = {}
-        self._waiting: list[tuple[int, tuple[float, ...], float, Seen]] = []
+        self._waiting: list[tuple[int, tuple[float, ...], float, _Seen]] = []
 
     def _held_against(self, lane: str) -> Baseline | None:
         return self._given.get(lane.rpartition("\x1f")[0])
@@ -356,7 +358,7 @@ class Modelled(Watched):
         self._rows[lane] = self.bank.add(self._held_against(lane))
         return True
 
-    def _take(self, lane: str, values: tuple[float, ...], allowed_seconds: float, seen: Seen) -> None:
+    def _take(self, lane: str, values: tuple[float, ...], allowed_seconds: float, seen: _Seen) -> None:
         self._waiting.append((self._rows[lane], values, self._rate / len(self._rows) * allowed_seconds, seen))
 
     def flush(self) -> tuple[list[Found], int]:
@@ -376,7 +378,7 @@ class Modelled(Watched):
         found = []
         for change in self.bank.update(rows, values, inflow):
             _, value, _, seen = waiting[change.place]
-            found.append(Found(seen, self, as_one(value), change, self.bank.baseline(change.row)))
+            found.append(Found(Seen(*seen), self, as_one(value), change, self.bank.baseline(change.row)))
         return found, refused
 
     def rearm(self, lane: str) -> None:
@@ -456,11 +458,11 @@ class Distributed(_Objects):
         self._detectors[lane] = distribution(self.watch, self._doubt, int(alike))
         return True
 
-    def _take(self, lane: str, values: tuple[float, ...], allowed_seconds: float, seen: Seen) -> None:
-        counts = unpacked(seen.offer.observation.outcomes or b"\x80")
+    def _take(self, lane: str, values: tuple[float, ...], allowed_seconds: float, seen: _Seen) -> None:
+        counts = unpacked(seen[0].observation.outcomes or b"\x80")
         moved = self._detectors[lane].update(counts, self._rate / len(self._detectors) * allowed_seconds)
         if moved is not None:
-            self._found.append(Found(seen, self, values[0], moved=moved))
+            self._found.append(Found(Seen(*seen), self, values[0], moved=moved))
 
     def rearm(self, lane: str) -> None:
         """Let a lane alarm again."""
@@ -474,11 +476,11 @@ class Unpromised(_Objects):
         self._detectors[lane] = REGISTRY[self.watch.detector](**self.watch.parameters)
         return True
 
-    def _take(self, lane: str, values: tuple[float, ...], allowed_seconds: float, seen: Seen) -> None:
+    def _take(self, lane: str, values: tuple[float, ...], allowed_seconds: float, seen: _Seen) -> None:
         detector = self._detectors[lane]
         detector.update(values[0])
         if detector.drift_detected:
-            self._found.append(Found(seen, self, values[0]))
+            self._found.append(Found(Seen(*seen), self, values[0]))
 
     def rearm(self, lane: str) -> None:
         """Nothing: these detectors begin anew by themselves."""
@@ -512,7 +514,13 @@ class Drift:
     def __init__(self, catalog: Catalog, partitions: int) -> None:
         self._catalog = catalog
         self._partitions = partitions
+        self._begin()
+
+    def _begin(self) -> None:
         self.watches = self._build()
+        self._watching: dict[str, list[Watched]] = {}
+        for watch in self.watches:
+            self._watching.setdefault(watch.signal, []).append(watch)
 
     def _build(self) -> list[Watched]:
         watched = [(signal, watch) for signal, watches in self._catalog.watches.items() for watch in watches]
@@ -531,8 +539,8 @@ class Drift:
 
     def offer(self, offer: Offer) -> None:
         """Offer an observation to every watch whose signal it has."""
-        for watch in self.watches:
-            if watch.signal in offer.readings:
+        for signal in offer.readings:
+            for watch in self._watching.get(signal, ()):
                 watch.offer(offer)
 
     def flush(self) -> tuple[list[Found], dict[str, int]]:
@@ -586,7 +594,7 @@ class Drift:
         for state in states:
             one = msgspec.msgpack.decode(state, type=_Snapshot)
             found[one.identity] = one
-        self.watches = self._build()
+        self._begin()
         ended = []
         for watch in self.watches:
             known = found.pop(watch.identity, None)

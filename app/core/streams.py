@@ -5,10 +5,11 @@ the highest position taken in is kept and everything at or below it is skipped, 
 source was cut into batches. As in the run stage, time comes from heartbeats in the log.
 """
 
+import sys
 from bisect import bisect_left
 from collections.abc import Iterable
 from math import sqrt
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct, field
@@ -37,7 +38,7 @@ from app.core.catalog import OTHER, RUNTIMES, UNKNOWN, Catalog
 from app.core.clock import Clock
 from app.core.conditions import Conditions
 from app.core.decode import Reason, Rejection
-from app.core.drift import Drift, Ended, Firing, Found, Offer, Watched, possible, readings
+from app.core.drift import Drift, Ended, Firing, Found, Offer, Watched, readings
 from app.core.drift_alert import drift_alert, ended, grave
 from app.core.evidence import instant
 from app.core.identity import outcome_id
@@ -216,11 +217,30 @@ HISTOGRAMS: Final[dict[str, tuple[str, str, tuple[float, ...]]]] = {
         (1.0, 3.0, 10.0, 30.0, 60.0, 180.0, 600.0, 1_800.0, 3_600.0, 10_800.0),
     ),
 }
-#: Signal -> the keys of the counters of its buckets.
-_BUCKETS: Final = {
-    signal: tuple(("bucket", signal, str(place)) for place in range(len(bounds) + 1))
-    for signal, (_, _, bounds) in HISTOGRAMS.items()
-}
+#: A finite number, and an estimate of a fidelity that is one.
+_FINITE: Final = (-sys.float_info.max, sys.float_info.max)
+_FIDELITY: Final = (-0.25, 1.25)
+
+
+class _Counted(NamedTuple):
+    """How a signal is counted: between which values it can be, and the keys of its counters, made once."""
+
+    low: float
+    high: float
+    observed: tuple[str, ...]
+    valid: tuple[str, ...]
+    bounds: tuple[float, ...]
+    buckets: tuple[tuple[str, ...], ...]
+
+
+def _counted(signal: str) -> _Counted:
+    low, high = _FIDELITY if signal == "fidelity" else _FINITE
+    bounds = HISTOGRAMS[signal][2] if signal in HISTOGRAMS else ()
+    buckets = tuple(("bucket", signal, str(place)) for place in range(len(bounds) + 1)) if bounds else ()
+    return _Counted(low, high, ("observed", signal), ("valid", "M10", signal), bounds, buckets)
+
+
+_COUNTED: Final = {signal: _counted(signal) for signal in SIGNALS}
 
 
 class StreamStage:
@@ -457,7 +477,8 @@ class StreamStage:
         for observation in observations:
             self._number += 1
             known = self._known(observation)
-            self._compare(stream, source, observation, known)
+            if observation.canary is not None or stream.canaries:
+                self._compare(stream, source, observation, known)
             if observation.canary is not None:
                 continue  # a bad canary is no drift of what is in production
             if "fidelity" in known:
@@ -477,24 +498,28 @@ class StreamStage:
     def _known(self, observation: Observation) -> dict[str, tuple[float, ...]]:
         """The signals that an observation has, counted; what cannot be is refused."""
         found = readings(observation)
-        for signal, values in list(found.items()):
-            if not possible(signal, values):
-                self.counters["refused", signal] += 1
-                del found[signal]
+        watched = self._catalog.watches if observation.canary is None else ()
+        counts, impossible = self.counters, []
+        for signal, values in found.items():
+            low, high, observed, valid, bounds, buckets = _COUNTED[signal]
+            value = values[0]
+            if not low <= value <= high:
+                impossible.append(signal)
                 continue
-            self.counters["observed", signal] += 1
-            if signal in _BUCKETS:
-                self.counters[_BUCKETS[signal][bisect_left(HISTOGRAMS[signal][2], values[0])]] += 1
-                self.sums[signal] = self.sums.get(signal, 0.0) + values[0]
-            if observation.canary is None and signal in self._catalog.watches:
-                self.counters["valid", "M10", signal] += 1
+            counts[observed] += 1
+            if buckets:
+                counts[buckets[bisect_left(bounds, value)]] += 1
+                self.sums[signal] = self.sums.get(signal, 0.0) + value
+            if signal in watched:
+                counts[valid] += 1
+        for signal in impossible:
+            counts["refused", signal] += 1
+            del found[signal]
         return found
 
     def _compare(
         self, stream: Stream, source: tuple[str, int], observation: Observation, known: dict[str, tuple[float, ...]]
     ) -> None:
-        if observation.canary is None and not stream.canaries:
-            return
         for signal in COMPARED:
             value = compared(signal, observation, known)
             if value is None:
