@@ -47,8 +47,10 @@ test-kafka: install
 # minutes, by the machine.
 PROVE ?= full
 prove: install-bench
-	PROVE=$(PROVE) $(BIN)/python -m pytest tests/proofs -s
-	PROVE=$(PROVE) QETHICS_TEST_BROKER=apache $(BIN)/python -m pytest tests/proofs -s
+	PROVE=$(PROVE) $(BIN)/python -m pytest tests/proofs -s -m alone
+	PROVE=$(PROVE) $(BIN)/python -m pytest tests/proofs -m "not alone" -n 2 --dist loadfile
+	PROVE=$(PROVE) QETHICS_TEST_BROKER=apache $(BIN)/python -m pytest tests/proofs -s -m alone
+	PROVE=$(PROVE) QETHICS_TEST_BROKER=apache $(BIN)/python -m pytest tests/proofs -m "not alone" -n 2 --dist loadfile
 
 bench: install-bench
 	$(BIN)/qethics bench pipeline

@@ -7,11 +7,12 @@ import sys
 import pytest
 from command import qethics
 
+pytestmark = [pytest.mark.once, pytest.mark.alone]
+
 FULL = os.environ.get("PROVE") == "full"
 SYSTEMS = {"qethics", "faust", "quixstreams", "bytewax", "decode"}
 
 
-@pytest.mark.once
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="Bytewax has no wheel for Python 3.13")
 def test_the_pipeline_bench_reports_every_figure():
     size = [] if FULL else ["--events", "80000", "--repeats", "1", "--open-runs", "100000"]
@@ -29,7 +30,6 @@ def test_the_pipeline_bench_reports_every_figure():
     assert report["tracing"]["events_per_cpu_second_with"] > 0
 
 
-@pytest.mark.once
 def test_the_policy_bench_reports_every_figure():
     size = [] if FULL else ["--runs", "5000", "--seconds", "8"]
     done = qethics("bench", "policy", "--json", *size, timeout=600)

@@ -13,7 +13,7 @@ import pytest
 from chaos import CLOSING, is_exact, prove
 from cluster import Cluster
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.alone]
 
 FULL = os.environ.get("PROVE") == "full"
 SIZE = (

@@ -11,7 +11,7 @@ from app import kafka
 from app.conventions import ALERTS
 from app.settings import load
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.alone]
 
 FULL = os.environ.get("PROVE", "full") == "full"
 #: Twice in a row, with ten minutes of steady traffic.

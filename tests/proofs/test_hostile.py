@@ -25,7 +25,7 @@ from app.conventions import ADMISSIONS, JOBS, RESULTS, SAMPLES
 from simulators.scenarios import SCENARIOS
 from simulators.traffic import Message, Traffic
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.alone]
 FULL = os.environ.get("PROVE") == "full"
 COUNT = 200_000 if FULL else 20_000
 SHARES = {JOBS: 0.5, RESULTS: 0.35, ADMISSIONS: 0.1, SAMPLES: 0.05}

@@ -11,7 +11,7 @@ from paging import made
 from simulators.scenarios import SCENARIOS
 from simulators.traffic import Traffic
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.alone]
 
 #: How long each state of Alertmanager lasts.
 SECONDS = 150 if os.environ.get("PROVE", "full") == "full" else 15

@@ -25,7 +25,7 @@ from app.conventions import JOBS, RESULTS
 from app.core.runs import RunStage
 from app.stream.protocol import LOG
 
-pytestmark = [pytest.mark.broker, pytest.mark.real_kafka]
+pytestmark = [pytest.mark.broker, pytest.mark.real_kafka, pytest.mark.alone]
 
 FULL = os.environ.get("PROVE") == "full"
 EVENTS, SEEDS = (200_000, (1, 2)) if FULL else (40_000, (1,))

@@ -20,7 +20,7 @@ from app import kafka
 from simulators.scenarios import SCENARIOS
 from simulators.traffic import Traffic
 
-pytestmark = [pytest.mark.broker, pytest.mark.once]
+pytestmark = [pytest.mark.broker, pytest.mark.once, pytest.mark.alone]
 
 FULL = os.environ.get("PROVE") == "full"
 SECONDS = 1_800 if FULL else 90
