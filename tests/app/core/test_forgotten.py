@@ -3,6 +3,8 @@
 import random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from app.core import forgotten
 from app.core.forgotten import MOST, Forgotten
@@ -16,6 +18,7 @@ def marks(count, seed=1):
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     monkeypatch.setattr(forgotten, "GENERATION", 64)
+    monkeypatch.setattr(forgotten, "RECENT", 10)
 
 
 def test_every_mark_is_found_with_its_number_and_no_other_is():
@@ -54,3 +57,24 @@ def test_a_mark_that_is_added_again_has_its_last_number():
         kept.add(other)
     kept.add(mark, 2)
     assert kept.get(mark) == 2
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 90), st.integers(0, MOST)), max_size=400),
+    st.lists(st.integers(0, 400), max_size=4),
+)
+def test_wherever_it_is_cut_it_is_a_dict_of_the_last_generations(added, cuts):
+    """Held against the same kept in plain dicts, a generation each."""
+    kept, full, filling = Forgotten(most=3), [], {}
+    for place, (name, number) in enumerate(added):
+        if place in cuts:
+            kept = Forgotten(kept.snapshot(), most=3)
+        kept.add(name.to_bytes(8, "big"), number)
+        filling[name] = number
+        if len(filling) >= 64:
+            full, filling = [*full, filling][-3:], {}
+    for name in range(91):
+        known = next((one[name] for one in (filling, *reversed(full)) if name in one), None)
+        assert kept.get(name.to_bytes(8, "big")) == known
+    assert [len(marks) // 8 for marks, _ in kept.snapshot()] == [*map(len, full), len(filling)]
