@@ -374,6 +374,8 @@ def _bench_detectors(options: argparse.Namespace) -> int:
     for name in options.detector:
         if name not in detectors.KNOWN:
             raise SettingError(f"there is no detector {name!r}", f"choose of {', '.join(detectors.KNOWN)}")
+    if options.plot is not None:
+        detectors.require_drawing()
     report = detectors.run(
         profile=options.profile, arl=options.arl, seed=options.seed, names=options.detector, say=_progress
     )

@@ -9,6 +9,7 @@ limit for long run lengths, not a floor.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from math import log
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -590,18 +591,22 @@ def curves(profile: Profile, seed: int, names: Sequence[str], say: Say) -> Itera
                 yield {"detector": name, "signal": signal.name, "change": change_name, "points": found_points}
 
 
-def plot(found: Sequence[dict[str, Any]], path: Path) -> None:
-    """Draw `curves`, delay against measured run length with the oracle beside it, as SVG.
+def require_drawing() -> None:
+    """Find out whether `plot` can draw, before minutes are spent on what it is to draw.
 
     Raises
     ------
     EnvironmentFault
         If matplotlib is not installed.
     """
-    try:
-        import matplotlib.pyplot as plt  # noqa: PLC0415 - only who draws needs it
-    except ImportError as error:
-        raise EnvironmentFault("not installed: matplotlib", "run `make install-bench`") from error
+    if find_spec("matplotlib") is None:
+        raise EnvironmentFault("not installed: matplotlib", "run `make install-bench`")
+
+
+def plot(found: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw `curves`, delay against measured run length with the oracle beside it, as SVG."""
+    import matplotlib.pyplot as plt  # noqa: PLC0415 - only who draws needs it
+
     signals = list(dict.fromkeys(curve["signal"] for curve in found))
     figure, axes = plt.subplots(len(signals), 1, figsize=(8, 4 * len(signals)), squeeze=False)
     for axis, signal in zip(axes[:, 0], signals, strict=True):

@@ -133,7 +133,7 @@ class RunStage:
         #: Producer -> when it was last said to have lost events, in seconds watched.
         self._gaps: dict[str, float] = {}
         #: Second -> runs that may be due then; a run that moved on is found again at its new second.
-        self._due: dict[int, list[str]] = {}
+        self._due: dict[int, dict[str, None]] = {}
         self._seconds: dict[int, int] = {}
         self._sequences: dict[str, list[int]] = {}
         #: Events of the batch at hand that were applied; counted once for all of them.
@@ -503,14 +503,15 @@ class RunStage:
     def _schedule(self, run_id: str, run: Run, at: float) -> None:
         second = ceil(at)
         # Runs that are due together share one integer.
+        self._due.get(run.closes_at, {}).pop(run_id, None)  # most runs close long before their deadline
         run.closes_at = second = self._seconds.setdefault(second, second)
-        self._due.setdefault(second, []).append(run_id)
+        self._due.setdefault(second, {})[run_id] = None
 
     def tick(self, now: float) -> None:
         """Close what is due at `now` (seconds watched) and forget what was closed long ago."""
         self._in_force.tick()
         for second in sorted(second for second in self._due if second <= now):
-            for run_id in sorted(set(self._due.pop(second))):  # an order that a restored stage has as well
+            for run_id in sorted(self._due.pop(second)):  # an order that a restored stage has as well
                 run = self.runs.get(run_id)
                 if run is not None and run.closes_at == second:
                     self._close(run_id, run)
