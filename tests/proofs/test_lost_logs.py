@@ -136,7 +136,7 @@ class Lossy:
         for worker in self.cluster.alive():
             worker.send(signal_number)
 
-    async def ends(self):
+    def ends(self):
         """(topic, partition) -> where the log ends."""
         return {place: max(stood, default=-1) + 1 for place, stood in self.stood.items()}
 
@@ -182,11 +182,11 @@ async def delete_unread(lossy: Lossy):
     """Delete half of what came while no worker read; returns how many records the workers say are gone."""
     cluster = lossy.cluster
     await lossy.note()
-    before = await lossy.ends()
+    before = lossy.ends()
     lossy.all_workers(signal.SIGSTOP)
     await lossy.send(EVENTS // 10)
     await lossy.note()
-    after = await lossy.ends()
+    after = lossy.ends()
     cut = [(RESULTS, 0), (RESULTS, 1), (JOBS, 2)]
     half = {place: (before[place] + after[place]) // 2 for place in cut}
     await delete_before(cluster, {(cluster.settings.topic(topic), n): at for (topic, n), at in half.items()})
