@@ -14,7 +14,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError
 
 from app import conventions, kafka_batches
-from app.conventions import TOPICS
+from app.conventions import READ_BY_WORKERS, TOPICS
 from app.errors import EnvironmentFault, SettingError
 from app.settings import Settings
 
@@ -158,7 +158,8 @@ async def ensure_topics(settings: Settings) -> dict[str, str]:
     Raises
     ------
     EnvironmentFault
-        If no broker answers, or a topic exists with another number of partitions or settings that would lose data.
+        If no broker answers, or a topic exists with settings that would lose data or with another number of partitions;
+        more of a topic that workers read is theirs to complain of.
     """
     admin = await connected(AIOKafkaAdminClient(**client_options(settings)), settings)
     try:
@@ -168,7 +169,8 @@ async def ensure_topics(settings: Settings) -> dict[str, str]:
         for topic, name in wanted.items():
             outcome[topic] = "present" if topic in present else await _create(admin, settings, topic, name)
         for topic, found in (await _partitions(admin, list(wanted))).items():
-            if found != settings.partitions:
+            # What workers read may have been given more since; they go on with those that they serve, and say so.
+            if found < settings.partitions or (found > settings.partitions and wanted[topic] not in READ_BY_WORKERS):
                 raise EnvironmentFault(
                     f"topic {topic} has {found} partitions, {settings.partitions} are set",
                     f"set QETHICS_PARTITIONS={found}; all topics of a deployment have one count",

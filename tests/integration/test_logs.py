@@ -125,22 +125,28 @@ def test_partitions_that_are_added_are_said_and_what_is_in_them_waits(single):
     single.await_ready()
     topic = single.settings.topic(JOBS)
 
-    async def write():
+    async def write(partition):
         producer = await kafka.connected(kafka.producer(single.settings), single.settings)
         for number in range(7):
-            await producer.send_and_wait(topic, b"{}", key=b"%d" % number, partition=2)
+            await producer.send_and_wait(topic, b"{}", key=b"%d" % number, partition=partition)
         await producer.stop()
 
     asyncio.run(enlarge(single, 3, topic))
-    asyncio.run(write())
+    asyncio.run(write(2))
     single.await_(lambda: worker.status()["lag"] >= 7, 30, "what nobody reads waits")
     assert metric(worker, "partitions_beyond", topic=JOBS) == 2
     assert metric(worker, "lag_records", topic=JOBS, partition=2) == 7
     assert worker.page("/readyz") is None
-    assert (
-        "it has 3 partitions, 1 are read; what is written to 1 to 2 is not (waiting: 7 records of partition 2)"
-        in (worker.status()["complaints"][0])
-    )
+    complaint = "it has 3 partitions, 1 are read; what is written to 1 to 2 is not (waiting: 7 records of partition 2)"
+    assert complaint in worker.status()["complaints"][0]
+    # One that is started then serves what there was as well: a restart is no standstill.
+    worker.send(signal.SIGKILL)
+    worker.process.wait(30)
+    worker = single.start()
+    asyncio.run(write(0))
+    single.await_(lambda: worker.status()["dead_letters"] == 7, 60, "the partition there was is read on")
+    single.await_(lambda: complaint in worker.status()["complaints"][0], 30, "it says so as well")
+    assert worker.page("/readyz") is None
 
 
 @pytest.mark.real_kafka
