@@ -84,7 +84,8 @@ def test_hostile_records_end_no_worker_and_each_is_accounted_for(bootstrap, tmp_
     cluster = Cluster(bootstrap, tmp_path, partitions=2, closing=CLOSING, control_key_file=key)
     try:
         worker, sent = asyncio.run(taken_in(cluster, made(COUNT, 1)))
-        found, oracle = cluster.counters(), oracle_of(cluster, asyncio.run(logs_of(cluster)))
+        at, found = time.time(), cluster.counters()
+        oracle = oracle_of(cluster, asyncio.run(logs_of(cluster, until=at)))
         expected = expected_counters(oracle)
         letters, memory = asyncio.run(letters_of(cluster)), peak_mib(worker)
     finally:

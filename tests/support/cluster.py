@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import random
 import re
 import shutil
@@ -279,9 +280,17 @@ class Oracle:
             }
 
 
-async def logs_of(cluster: Cluster):
-    """What stands in the logs that workers read: topic -> partition -> records."""
-    return {name: await cluster.read(name) for name in (*RunStage.topics, SAMPLES)}
+async def logs_of(cluster: Cluster, until=math.inf):
+    """What stands in the logs that workers read: topic -> partition -> records.
+
+    Heartbeats go on coming, and with them time; so what is to be as it was when something was looked at asks for what
+    was written `until` then, in seconds since the epoch.
+    """
+    logs = {name: await cluster.read(name) for name in (*RunStage.topics, SAMPLES)}
+    return {
+        name: {number: [one for one in records if one.timestamp <= until * 1000] for number, records in parts.items()}
+        for name, parts in logs.items()
+    }
 
 
 def oracle_of(cluster: Cluster, logs) -> Oracle:
