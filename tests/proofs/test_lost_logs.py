@@ -101,12 +101,13 @@ class Lossy:
             and not _within(one.offset, unread.get((one.topic, one.partition), ()))
         ]
 
-    def logs(self):
-        """What stood in the logs and was there to be read, as of `logs_of`."""
+    def logs(self, until):
+        """What stood in the logs and was there to be read; as of `logs_of`."""
         unread, found = self.unread(), {}
         for (topic, partition), stood in self.stood.items():
             gone = unread.get((topic, partition), ())
-            records = [stood[position] for position in sorted(stood) if not _within(position, gone)]
+            there = [stood[position] for position in sorted(stood) if not _within(position, gone)]
+            records = [record for record in there if record.timestamp <= until * 1000]
             found.setdefault(topic, {})[partition] = records
         return found
 
@@ -165,6 +166,7 @@ async def prove(cluster: Cluster, seed):
     waiting = Counter((one.topic, one.partition) for one in lossy.sent if one.partition >= cluster.settings.partitions)
     await lossy.until(lambda: cluster.total("lag") >= sum(waiting.values()), "what nobody reads waits")
     complaints = sorted({text for status in cluster.statuses() for text in status["complaints"]})
+    at, found = time.time(), cluster.counters()
     await lossy.note()
     return {
         "actions": dict(lossy.done),
@@ -174,7 +176,7 @@ async def prove(cluster: Cluster, seed):
         "sent_and_lost": len(lossy.sent) - len(lossy.read()) - sum(waiting.values()),
         "waiting": {f"{topic}/{number}": count for (topic, number), count in waiting.items()},
         "complaints": complaints,
-        **await compare(cluster, lossy.read(), lossy.logs()),
+        **await compare(cluster, lossy.read(), found, lossy.logs(until=at)),
     }
 
 

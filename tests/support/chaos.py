@@ -138,10 +138,11 @@ async def prove(cluster: Cluster, *, events, rate, seed, extra=(), say=print, **
     await asyncio.sleep(2)
     short = {cluster.settings.topic(name): name for name in RunStage.topics}
     sent = placed(intended, metadata, short)
+    at, found = time.time(), cluster.counters()
     return {
         "actions": dict(chaos.done),
         "term_seconds": chaos.term_seconds,
-        **await compare(cluster, sent, await logs_of(cluster)),
+        **await compare(cluster, sent, found, await logs_of(cluster, until=at)),
     }
 
 
@@ -155,17 +156,18 @@ def drained(cluster: Cluster, records):
     return taken_in(cluster) == records and cluster.total("open_runs") == 0 and max(cluster.held().values()) == 1
 
 
-async def compare(cluster: Cluster, sent, logs):
+async def compare(cluster: Cluster, sent, found, logs):
     """Totals and ids of the group beside the oracle's, and dead letters and counters beside what was sent.
 
     Parameters
     ----------
     sent
         The records that were there to be read.
+    found
+        As of `Cluster.counters`.
     logs
-        The same as they stand in the logs, with all others; as of `logs_of`.
+        What stood in the logs when the counters were read, as of `logs_of`.
     """
-    found = cluster.counters()
     oracle = oracle_of(cluster, logs)
     violations = {value["violation_id"]: value for value in await cluster.values(VIOLATIONS)}
     unanswered = {name: value for name, value in violations.items() if value["rule"] == FAILED.name}
