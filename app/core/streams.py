@@ -9,7 +9,7 @@ import sys
 from bisect import bisect_left
 from collections.abc import Iterable
 from math import sqrt
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 from msgspec import Struct, field
@@ -222,25 +222,14 @@ _FINITE: Final = (-sys.float_info.max, sys.float_info.max)
 _FIDELITY: Final = (-0.25, 1.25)
 
 
-class _Counted(NamedTuple):
-    """How a signal is counted: between which values it can be, and the keys of its counters, made once."""
-
-    low: float
-    high: float
-    observed: tuple[str, ...]
-    valid: tuple[str, ...]
-    bounds: tuple[float, ...]
-    buckets: tuple[tuple[str, ...], ...]
-
-
-def _counted(signal: str) -> _Counted:
-    low, high = _FIDELITY if signal == "fidelity" else _FINITE
-    bounds = HISTOGRAMS[signal][2] if signal in HISTOGRAMS else ()
-    buckets = tuple(("bucket", signal, str(place)) for place in range(len(bounds) + 1)) if bounds else ()
-    return _Counted(low, high, ("observed", signal), ("valid", "M10", signal), bounds, buckets)
-
-
-_COUNTED: Final = {signal: _counted(signal) for signal in SIGNALS}
+_RANGES: Final = {signal: _FIDELITY if signal == "fidelity" else _FINITE for signal in SIGNALS}
+#: Keys of the counters that grow with every observation, made once.
+_OBSERVED: Final = {signal: ("observed", signal) for signal in SIGNALS}
+_VALID: Final = {signal: ("valid", "M10", signal) for signal in SIGNALS}
+_BUCKETS: Final = {
+    signal: tuple(("bucket", signal, str(place)) for place in range(len(bounds) + 1))
+    for signal, (_, _, bounds) in HISTOGRAMS.items()
+}
 
 
 class StreamStage:
@@ -499,21 +488,21 @@ class StreamStage:
         """The signals that an observation has, counted; what cannot be is refused."""
         found = readings(observation)
         watched = self._catalog.watches if observation.canary is None else ()
-        counts, impossible = self.counters, []
+        impossible = []
         for signal, values in found.items():
-            low, high, observed, valid, bounds, buckets = _COUNTED[signal]
+            low, high = _RANGES[signal]
             value = values[0]
             if not low <= value <= high:
                 impossible.append(signal)
                 continue
-            counts[observed] += 1
-            if buckets:
-                counts[buckets[bisect_left(bounds, value)]] += 1
+            self.counters[_OBSERVED[signal]] += 1
+            if signal in _BUCKETS:
+                self.counters[_BUCKETS[signal][bisect_left(HISTOGRAMS[signal][2], value)]] += 1
                 self.sums[signal] = self.sums.get(signal, 0.0) + value
             if signal in watched:
-                counts[valid] += 1
+                self.counters[_VALID[signal]] += 1
         for signal in impossible:
-            counts["refused", signal] += 1
+            self.counters["refused", signal] += 1
             del found[signal]
         return found
 
