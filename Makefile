@@ -44,7 +44,7 @@ test-kafka: install
 
 # The longer proofs: exactness under chaos, the gate and policy bundles with real processes, on the embedded broker and on
 # Apache Kafka; OPA, Kubernetes' types, and the benches. With `PROVE=bounded` they end within twenty to sixty
-# minutes, by the machine.
+# minutes, by the machine. What measures or fills the machine runs alone and says its figures; the rest two at a time.
 PROVE ?= full
 prove: install-bench
 	PROVE=$(PROVE) $(BIN)/python -m pytest tests/proofs -s -m alone

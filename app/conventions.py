@@ -44,6 +44,7 @@ TOPICS: Final = (
 
 #: Topics whose partitions workers share out among them.
 READ_BY_WORKERS: Final = frozenset({JOBS, RESULTS, ADMISSIONS, SAMPLES})
+
 #: Records with these headers are our own and no events (`app.core.records.control`): one moves the clock of its
 #: partition, one tells the runs that events of the producer it names were lost, one asks for a new baseline, one puts
 #: the policy bundle that is its value in force.

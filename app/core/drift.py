@@ -28,9 +28,9 @@ from detectors.dirichlet_multinomial import MAX_WIDTH
 _WEEK_SECONDS: Final = 604_800.0
 #: A stream that was silent for longer does not come back with a larger allowance.
 _MAX_SILENCE_SECONDS: Final = 86_400.0
-#: How fast the mean time between observations forgets, after as many as it stands for.
-_FORGETTING: Final = 0.02
+#: The mean time between observations stands for about so many of the last, and forgets as fast as that.
 _REMEMBERED: Final = 50
+_FORGETTING: Final = 1 / _REMEMBERED
 #: What is told apart in one stream (numbers of shots, widths of circuits), at most.
 _LANES: Final = 8
 #: A spread on a logarithm below this is a constant with its rounding.
@@ -100,14 +100,13 @@ class Place(Struct, array_like=True):
         That is the time between the two before it: a long job takes long to come, so its own gap knows its value.
         """
         allowed, seen, gap_seconds = self.gap_seconds, self.seen, 0.0
+        if at > self.at:
+            if seen:
+                gap_seconds = min(at - self.at, _MAX_SILENCE_SECONDS)
+            self.at = at
         if seen:
-            if at > self.at:
-                gap_seconds = at - self.at if at - self.at < _MAX_SILENCE_SECONDS else _MAX_SILENCE_SECONDS
-                self.at = at
             share = 1 / seen if seen < _REMEMBERED else _FORGETTING
             self.mean_gap_seconds += (gap_seconds - self.mean_gap_seconds) * share
-        elif at > self.at:
-            self.at = at
         self.gap_seconds = gap_seconds
         self.seen = seen + 1
         known = self.epoch.calibration

@@ -17,6 +17,7 @@ RECENT: Final = 4_096
 MOST: Final = 2**16 - 1
 
 _Generation = tuple[NDArray[np.uint64], NDArray[np.uint16]]
+_EMPTY: Final[_Generation] = np.empty(0, np.uint64), np.empty(0, np.uint16)
 
 
 class Forgotten:
@@ -33,7 +34,7 @@ class Forgotten:
     def __init__(self, generations: list[tuple[bytes, bytes]] | None = None, *, most: int = GENERATIONS) -> None:
         self._most = most
         self._full: list[_Generation] = []
-        self._filling: _Generation = np.empty(0, np.uint64), np.empty(0, np.uint16)
+        self._filling = _EMPTY
         self._recent: dict[bytes, int] = {}
         for marks, numbers in generations or []:
             one = np.frombuffer(marks, dtype=np.uint64), np.frombuffer(numbers, dtype=np.uint16)
@@ -49,7 +50,7 @@ class Forgotten:
             self._filling, self._recent = self._newest(), {}
             if len(self._filling[0]) >= GENERATION:
                 self._full = [*self._full, self._filling][-self._most :]
-                self._filling = np.empty(0, np.uint64), np.empty(0, np.uint16)
+                self._filling = _EMPTY
 
     def get(self, mark: bytes) -> int | None:
         """The number that was kept with a mark; None if the mark is not known, or not any more."""
@@ -58,7 +59,7 @@ class Forgotten:
             return found
         value = np.frombuffer(mark, dtype=np.uint64)[0]
         for marks, numbers in (self._filling, *reversed(self._full)):
-            at = int(np.searchsorted(marks, value))
+            at = int(marks.searchsorted(value))
             if at < len(marks) and marks[at] == value:
                 return int(numbers[at])
         return None
@@ -69,6 +70,8 @@ class Forgotten:
 
     def _newest(self) -> _Generation:
         """The generation that is being filled, with what is held apart."""
+        if not self._recent:
+            return self._filling
         marks = np.frombuffer(b"".join(self._recent), dtype=np.uint64)
         numbers = np.fromiter(self._recent.values(), dtype=np.uint16, count=len(self._recent))
         known, given = self._filling

@@ -132,7 +132,7 @@ class RunStage:
         self._payers: dict[Payer, int] = {}
         #: Producer -> when it was last said to have lost events, in seconds watched.
         self._gaps: dict[str, float] = {}
-        #: Second -> runs that may be due then; a run that moved on is found again at its new second.
+        #: Second -> open runs that are due then, each at its own `closes_at` alone.
         self._due: dict[int, dict[str, None]] = {}
         self._seconds: dict[int, int] = {}
         self._sequences: dict[str, list[int]] = {}
@@ -502,8 +502,9 @@ class RunStage:
 
     def _schedule(self, run_id: str, run: Run, at: float) -> None:
         second = ceil(at)
+        # It is taken from where it was due before, as most runs close long before their deadline.
+        self._due.get(run.closes_at, {}).pop(run_id, None)
         # Runs that are due together share one integer.
-        self._due.get(run.closes_at, {}).pop(run_id, None)  # most runs close long before their deadline
         run.closes_at = second = self._seconds.setdefault(second, second)
         self._due.setdefault(second, {})[run_id] = None
 
@@ -512,9 +513,7 @@ class RunStage:
         self._in_force.tick()
         for second in sorted(second for second in self._due if second <= now):
             for run_id in sorted(self._due.pop(second)):  # an order that a restored stage has as well
-                run = self.runs.get(run_id)
-                if run is not None and run.closes_at == second:
-                    self._close(run_id, run)
+                self._close(run_id, self.runs[run_id])
             self._seconds.pop(second, None)
         for run_id, due in [(run_id, due) for run_id, due in self._again_at.items() if due <= now]:
             self._judged_again(run_id, self._again_at.pop(run_id, due))
@@ -593,7 +592,7 @@ class RunStage:
             self._close(run_id, run)
         for run_id, due in self._again_at.items():
             self._judged_again(run_id, due)
-        self._again_at = {}
+        self._due, self._again_at = {}, {}
         return self._output.outcomes
 
     # -- durability --------------------------------------------------------------------------------------------------

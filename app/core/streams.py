@@ -217,12 +217,10 @@ HISTOGRAMS: Final[dict[str, tuple[str, str, tuple[float, ...]]]] = {
         (1.0, 3.0, 10.0, 30.0, 60.0, 180.0, 600.0, 1_800.0, 3_600.0, 10_800.0),
     ),
 }
-#: A finite number, and an estimate of a fidelity that is one.
+#: Signal -> between which values a reading of it can be: any finite number, and of a fidelity not further outside
+#: [0, 1] than an estimate may be.
 _FINITE: Final = (-sys.float_info.max, sys.float_info.max)
-_FIDELITY: Final = (-0.25, 1.25)
-
-
-_RANGES: Final = {signal: _FIDELITY if signal == "fidelity" else _FINITE for signal in SIGNALS}
+_RANGES: Final = {**dict.fromkeys(SIGNALS, _FINITE), "fidelity": (-0.25, 1.25)}
 #: Keys of the counters that grow with every observation, made once.
 _OBSERVED: Final = {signal: ("observed", signal) for signal in SIGNALS}
 _VALID: Final = {signal: ("valid", "M10", signal) for signal in SIGNALS}
@@ -509,6 +507,7 @@ class StreamStage:
     def _compare(
         self, stream: Stream, source: tuple[str, int], observation: Observation, known: dict[str, tuple[float, ...]]
     ) -> None:
+        """Hold an observation of a canary, or of what a canary is compared with, against the others."""
         for signal in COMPARED:
             value = compared(signal, observation, known)
             if value is None:

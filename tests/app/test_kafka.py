@@ -5,6 +5,8 @@ import asyncio
 import pytest
 
 from app import kafka
+from app.conventions import READ_BY_WORKERS, SAMPLES
+from app.core.runs import RunStage
 from app.errors import EnvironmentFault
 
 
@@ -20,6 +22,10 @@ class Broker:
     async def describe_topics(self, topics):
         self.late -= 1
         return [{"topic": topic, "partitions": [] if self.late >= 0 else [0, 1, 2, 3]} for topic in topics]
+
+
+def test_what_workers_read_is_what_their_stages_read():
+    assert {*RunStage.topics, SAMPLES} == READ_BY_WORKERS
 
 
 def test_a_topic_that_the_metadata_does_not_list_yet_is_waited_for():

@@ -25,9 +25,7 @@ def messages(*jobs, results=()):
 
 
 def taken(cluster, count):
-    return lambda: (
-        cluster.total("events_applied") + cluster.total("duplicates") + cluster.total("dead_letters") >= count
-    )
+    return lambda: cluster.taken_in() >= count
 
 
 NOW = time.time()

@@ -8,6 +8,7 @@ What workers say that they did not read is taken out of what was sent; all the r
 import asyncio
 import dataclasses
 import json
+import math
 import os
 import re
 import signal
@@ -17,7 +18,7 @@ from collections import Counter
 
 import pytest
 from administering import delete_before, enlarge, remake
-from chaos import CLOSING, Chaos, compare, drained, is_exact, taken_in, traffic
+from chaos import CLOSING, Chaos, compare, drained, is_exact, produced_under, traffic
 from cluster import Cluster, logs_of
 from sent import placed
 
@@ -35,9 +36,9 @@ HURTS = {"kills": 3, "terms": 1, "joins": 1, "stops": 0, "engines": 20} if FULL 
 RATE = 4000
 ADDED = 2
 _DELETED = re.compile(r"(\S+)/(\d+): records (\d+) to (\d+) were deleted unread")
+_ANEW = re.compile(r"(\S+)/(\d+): the log began anew: .* held from (\d+) on was not read")
 #: Counters of what was lost: since a worker began, so that a kill takes them; held against what was said meanwhile.
 _OF_LOSSES = ("qethics_records_deleted_unread_total", "qethics_logs_began_anew_total")
-_ANEW = re.compile(r"(\S+)/(\d+): the log began anew: .* held from (\d+) on was not read")
 
 
 class Lossy:
@@ -58,22 +59,19 @@ class Lossy:
         """Send about so many records, hostile ones among them, while the workers are hurt if that is asked for."""
         self.seed += 100
         intended = traffic(events=events, rate=RATE, seed=self.seed, hostile=hostile)
-        produced = self.cluster.produce([one.message for one in intended], RATE)
         if hurts:
             chaos = Chaos(self.cluster, len(intended) / RATE, **hurts, seed=self.seed)
-            supervisor = asyncio.ensure_future(chaos.supervise())
-            metadata, _ = await asyncio.gather(produced, chaos.run())
-            supervisor.cancel()
+            metadata = await produced_under(chaos, intended, RATE)
             self.done += chaos.done
         else:
-            metadata = await produced
+            metadata = await self.cluster.produce([one.message for one in intended], RATE)
         self.sent += [
             one._replace(offset=one.offset + self.shift[one.topic]) for one in placed(intended, metadata, self._short)
         ]
 
-    async def note(self):
-        """Keep what stands in the logs."""
-        for topic, parts in (await logs_of(self.cluster)).items():
+    async def note(self, until=math.inf):
+        """Keep what stands in the logs; as of `logs_of`."""
+        for topic, parts in (await logs_of(self.cluster, until)).items():
             for partition, records in parts.items():
                 stood = self.stood.setdefault((topic, partition), {})
                 for record in records:
@@ -101,13 +99,12 @@ class Lossy:
             and not _within(one.offset, unread.get((one.topic, one.partition), ()))
         ]
 
-    def logs(self, until):
+    def logs(self):
         """What stood in the logs and was there to be read; as of `logs_of`."""
         unread, found = self.unread(), {}
         for (topic, partition), stood in self.stood.items():
             gone = unread.get((topic, partition), ())
-            there = [stood[position] for position in sorted(stood) if not _within(position, gone)]
-            records = [record for record in there if record.timestamp <= until * 1000]
+            records = [stood[position] for position in sorted(stood) if not _within(position, gone)]
             found.setdefault(topic, {})[partition] = records
         return found
 
@@ -120,7 +117,7 @@ class Lossy:
 
         def is_quiet():
             shared = all(status["partitions"] for status in cluster.statuses())
-            return shared and taken_in(cluster) == len(self.read()) and max(cluster.held().values()) == 1
+            return shared and cluster.taken_in() == len(self.read()) and max(cluster.held().values()) == 1
 
         await self.until(is_quiet, "everything taken in")
         for _ in range(2):  # the first may have been begun before
@@ -168,7 +165,7 @@ async def prove(cluster: Cluster, seed):
     await lossy.until(lambda: cluster.total("lag") >= sum(waiting.values()), "what nobody reads waits")
     complaints = sorted({text for status in cluster.statuses() for text in status["complaints"]})
     at, found = time.time(), cluster.counters()
-    await lossy.note()
+    await lossy.note(until=at)
     return {
         "actions": dict(lossy.done),
         "deleted": deleted,
@@ -177,7 +174,7 @@ async def prove(cluster: Cluster, seed):
         "sent_and_lost": len(lossy.sent) - len(lossy.read()) - sum(waiting.values()),
         "waiting": {f"{topic}/{number}": count for (topic, number), count in waiting.items()},
         "complaints": complaints,
-        **await compare(cluster, lossy.read(), found, lossy.logs(until=at)),
+        **await compare(cluster, lossy.read(), found, lossy.logs()),
     }
 
 

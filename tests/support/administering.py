@@ -3,14 +3,14 @@
 import asyncio
 
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
+from aiokafka.admin import NewPartitions, NewTopic, RecordsToDelete
 
 from app import kafka
 
 
 async def administer(cluster, *steps):
     """Let each step, which is given an administrator's client, do its work."""
-    admin = await kafka.connected(AIOKafkaAdminClient(**kafka.client_options(cluster.settings)), cluster.settings)
+    admin = await kafka.connected(kafka.admin(cluster.settings), cluster.settings)
     try:
         for step in steps:
             await step(admin)

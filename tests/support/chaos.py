@@ -128,11 +128,8 @@ async def prove(cluster: Cluster, *, events, rate, seed, extra=(), say=print, **
     await cluster.topics()
     intended = traffic(events=events, rate=rate, seed=seed)
     chaos = Chaos(cluster, len(intended) / rate, **hurts, seed=seed, extra=extra)
-    supervisor = asyncio.ensure_future(chaos.supervise())
-    await asyncio.to_thread(cluster.await_ready, 180)
     began = time.monotonic()
-    metadata, _ = await asyncio.gather(cluster.produce([one.message for one in intended], rate), chaos.run())
-    supervisor.cancel()
+    metadata = await produced_under(chaos, intended, rate)
     say(f"{len(intended)} records in {time.monotonic() - began:.0f} s; {dict(chaos.done)}; draining")
     await asyncio.to_thread(cluster.await_, lambda: drained(cluster, len(intended)), 120, "everything taken in, closed")
     await asyncio.sleep(2)
@@ -146,14 +143,19 @@ async def prove(cluster: Cluster, *, events, rate, seed, extra=(), say=print, **
     }
 
 
-def taken_in(cluster: Cluster):
-    """How many records the group has taken in, whatever became of them."""
-    return sum(cluster.total(name) for name in ("events_applied", "duplicates", "dead_letters"))
+async def produced_under(chaos: Chaos, intended, rate):
+    """Send records while workers are hurt and started again; returns where each stands."""
+    supervisor = asyncio.ensure_future(chaos.supervise())
+    await asyncio.to_thread(chaos.cluster.await_ready, 180)
+    produced = chaos.cluster.produce([one.message for one in intended], rate)
+    metadata, _ = await asyncio.gather(produced, chaos.run())
+    supervisor.cancel()
+    return metadata
 
 
 def drained(cluster: Cluster, records):
     """Whether so many records are taken in, all runs closed, and each partition is held by one worker."""
-    return taken_in(cluster) == records and cluster.total("open_runs") == 0 and max(cluster.held().values()) == 1
+    return cluster.taken_in() == records and cluster.total("open_runs") == 0 and max(cluster.held().values()) == 1
 
 
 async def compare(cluster: Cluster, sent, found, logs):

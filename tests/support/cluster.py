@@ -164,6 +164,10 @@ class Cluster:
     def total(self, name):
         return sum(status[name] for status in self.statuses())
 
+    def taken_in(self):
+        """How many records the group has taken in, whatever became of them."""
+        return sum(self.total(name) for name in ("events_applied", "duplicates", "dead_letters"))
+
     def held(self):
         """Every partition, with how often it is held; exactly once each when the group is settled."""
         return Counter(partition for status in self.statuses() for partition in status["partitions"])
