@@ -301,8 +301,9 @@ class Bank:
         table, shares = self._table, share(values)
         # The first value of a stream is what the others are counted from: sums of small numbers stay exact.
         new = (table["state"][rows] == _LEARNING) & (table["more"][rows] == 0)
-        streams, first = np.unique(rows[new], return_index=True)
-        table["location"][streams] = shares[new][first]
+        if new.any():
+            streams, first = np.unique(rows[new], return_index=True)
+            table["location"][streams] = shares[new][first]
         # A stream that has just alarmed is growing no more.
         still = table["state"][rows] <= _GROWING
         rows, shares, values = rows[still], shares[still], values[still]

@@ -138,10 +138,8 @@ def _near(instant: datetime | None, event: Event) -> bool:
 
 def _decode(decoder: Any, kind: Any, given: bytes | None, headers: Headers) -> Read | Rejection:
     value = given or b""
-    if _many_openings(value) or not value or len(value) > MAX_BYTES:
-        refused = _outside_limits(given)
-        if refused is not None:
-            return refused
+    if not value or len(value) > MAX_BYTES:
+        return _of_wrong_size(given)
     envelope = None
     try:
         if not value.isascii():
@@ -152,38 +150,42 @@ def _decode(decoder: Any, kind: Any, given: bytes | None, headers: Headers) -> R
         else:
             event = decoder.decode(value)
     except _CloudEventFault as fault:
-        return Rejection(Reason.CLOUDEVENTS, str(fault))
+        return _nested(value) or Rejection(Reason.CLOUDEVENTS, str(fault))
     except UNREADABLE as error:
-        return _rejection_of(value, error)
+        return _nested(value) or _rejection_of(value, error)
     content = _ENCODER.encode(event)
-    if (envelope is not None or _may_repeat_keys(value, event, content)) and (twice := repeated_key(value)) is not None:
-        return _repeats(twice)
+    if envelope is not None or _may_say_more(value, event, content):
+        refused = _nested(value) or _repeated(value)
+        if refused is not None:
+            return refused
     year = event.at.year
     if EARLIEST_YEAR <= year < LATEST_YEAR:
         return event, content
     return Rejection(Reason.TIME_OUT_OF_RANGE, f"at is in the year {year}")
 
 
-def _outside_limits(value: bytes | None) -> Rejection | None:
+def _of_wrong_size(value: bytes | None) -> Rejection:
     if value is None:
         return Rejection(Reason.NULL_VALUE, "a tombstone")
     if not value:
         return Rejection(Reason.EMPTY_VALUE, "no bytes")
-    if len(value) > MAX_BYTES:
-        return Rejection(Reason.TOO_LARGE, f"{len(value)} bytes, at most {MAX_BYTES} are taken")
-    if nesting(value) > MAX_NESTING:
-        return Rejection(Reason.TOO_DEEP, f"nesting above {MAX_NESTING}")
-    return None
+    return Rejection(Reason.TOO_LARGE, f"{len(value)} bytes, at most {MAX_BYTES} are taken")
 
 
-def _many_openings(value: bytes) -> bool:
-    """More openings than the limit is the only way to be too deep, and counting is far cheaper than nesting them."""
-    return len(value) - len(value.translate(None, b"{[")) > MAX_NESTING
+def _nested(value: bytes) -> Rejection | None:
+    return Rejection(Reason.TOO_DEEP, f"nesting above {MAX_NESTING}") if too_deep(value) else None
+
+
+def _repeated(value: bytes) -> Rejection | None:
+    key = repeated_key(value)
+    return None if key is None else _repeats(key)
 
 
 def too_deep(value: bytes) -> bool:
     """Whether a JSON text is nested more deeply than is taken."""
-    return _many_openings(value) and nesting(value) > MAX_NESTING
+    # More openings than the limit is the only way to be too deep, and counting is far cheaper than nesting them.
+    openings = len(value) - len(value.translate(None, b"{["))
+    return openings > MAX_NESTING and nesting(value) > MAX_NESTING
 
 
 #: What each byte does to the depth.
@@ -231,14 +233,17 @@ _KEY: Final = re.compile(rb'"([^"\\]*)"\s*:')
 _ENCODER: Final = msgspec.json.Encoder()
 
 
-def _may_repeat_keys(value: bytes, event: Any, content: bytes) -> bool:
+def _may_say_more(value: bytes, event: Any, content: bytes) -> bool:
     """Return whether a JSON text may have more keys than the event that was decoded from it.
 
     Of two equal keys one parser takes the first and another one the last (RFC 8259, section 4), so that an auditor
-    could read another event than the one that was judged. An event leaves out what is at its default when it is
-    written down again, so it never has more quotes than the text it came from, and a repeated key has two that it
-    lacks. Fields unknown to us have them too: this only decides who is looked at closely.
+    could read another event than the one that was judged; and what is nested too deeply stands in a field that is
+    unknown to us. An event leaves out what is at its default when it is written down again, so it never has more
+    quotes than the text it came from, and a key of either kind has two that it lacks. This only decides who is looked
+    at closely.
     """
+    if value == content:
+        return False
     if type(event) is Submitted and event.consent is not None and not event.consent.scopes:
         return True  # the rules see a consent whole, so this one is written down with what is at its default
     return b"\\" in value or value.count(b'"') != content.count(b'"')

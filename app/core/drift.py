@@ -12,6 +12,7 @@ Detectors of River are objects, one a stream, and promise nothing.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 from math import log, nan
 from typing import Any, Final, NamedTuple
 
@@ -366,9 +367,11 @@ class Modelled(Watched):
         self._waiting, self._refused = [], 0
         if not waiting:
             return [], refused
-        rows = np.array([row for row, *_ in waiting], dtype=np.intp)
-        values = np.array([values for _, values, *_ in waiting], dtype=np.float64)
-        inflow = np.array([allowance for _, _, allowance, _ in waiting])
+        count = len(waiting)
+        row, given, allowed, _ = zip(*waiting, strict=True)
+        rows = np.fromiter(row, np.intp, count)
+        values = np.fromiter(chain.from_iterable(given), np.float64, count * self.columns).reshape(count, self.columns)
+        inflow = np.fromiter(allowed, np.float64, count)
         taken = self.bank.model.accepts(values)
         if not taken.all():
             refused += int((~taken).sum())

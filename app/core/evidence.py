@@ -76,7 +76,7 @@ def effective_runtime(run: Run) -> str | None:
 
 def instant(at: float) -> str:
     """Seconds since the epoch as RFC 3339 in UTC; before 1970 and after 2100 the nearest of the two."""
-    return datetime.fromtimestamp(min(max(at, 0.0), _LATEST), UTC).isoformat().replace("+00:00", "Z")
+    return datetime.fromtimestamp(min(max(at, 0.0), _LATEST), UTC).isoformat().removesuffix("+00:00") + "Z"
 
 
 def collect(

@@ -102,6 +102,24 @@ def test_nesting_64_is_taken_and_brackets_in_strings_do_not_count():
     assert isinstance(decode_job(text), events.Failed)
 
 
+DEEP_PLACES = {
+    "a field that is unknown": lambda deep: dump(event("started"))[:-1] + b',"x":' + deep + b"}",
+    "a known field of another kind": lambda deep: dump(event("started"))[:-1] + b',"seq":' + deep + b"}",
+    "beside text that is no UTF-8": lambda deep: dump(event("started"))[:-1] + b',"y":"\xff","x":' + deep + b"}",
+    "beside a key that stands twice": lambda deep: dump(event("started"))[:-1] + b',"x":1,"x":' + deep + b"}",
+    "a text that never ends": lambda deep: dump(event("started"))[:-1] + b',"x":' + deep,
+}
+
+
+@pytest.mark.parametrize("openings", [b"[", b'{"a":'], ids=["arrays", "objects"])
+@pytest.mark.parametrize("depth", [1, 63, 64, 300, 2_000, 100_000])
+@pytest.mark.parametrize("place", DEEP_PLACES)
+def test_what_is_nested_too_deeply_is_refused_as_that_wherever_it_stands(place, depth, openings):
+    value = DEEP_PLACES[place](openings * depth + b"0" + (b"]" if openings == b"[" else b"}") * depth)
+    read = decode_job(value)
+    assert (isinstance(read, Rejection) and read.reason == Reason.TOO_DEEP) == (1 + depth > 64)
+
+
 def test_every_type_of_the_contract_is_decoded():
     kinds = [type(decode_job(dump(value))) for value in lifecycle()]
     assert kinds == [
