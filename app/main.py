@@ -33,6 +33,7 @@ from app.policy.trust import TrustFiles, read_trust
 from app.policy.watch import Source, Watch
 from app.serving import (
     build_info,
+    collect_cycles,
     forever,
     listening,
     own_directory,
@@ -197,6 +198,7 @@ class _Worker:
                 forever(shell.run_watchdog(lambda: sum(self._waiting().values()))),
                 forever(shell.run_looks()),
                 forever(self._partitions.run()),
+                forever(collect_cycles()),
             ]
             if self._watch is not None:
                 tasks.append(forever(self._watch.run(settings.policy_seconds)))
